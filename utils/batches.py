@@ -1,0 +1,133 @@
+"""Loss files and batch files: reading, sorting and cutting."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from config import Config
+from loader import Images, id_key
+from utils import processes
+from utils.console import UserError
+from utils.files import read_json, read_lines
+
+
+def read_losses(path: Path) -> tuple[list[str], list[str]]:
+    """The loss texts and image ids of a loss file, in file order. A line is `<loss>_<id>` or `<loss>@<id>`.
+
+    The first `_` or `@` splits; the id may hold either. Texts stay as written, for `sort_pool` to sort either way.
+
+    Raises:
+        UserError: names the first line that is not of this form, or whose loss is no finite number of 0 or more.
+    """
+    if not path.is_file():
+        raise UserError(f"loss file {path} does not exist")
+    texts, ids = [], []
+    for number, line in enumerate(read_lines(path), 1):
+        text, separator, image_id = (re.split("([_@])", line, maxsplit=1) + ["", ""])[:3]
+        if not separator or not image_id:
+            raise UserError(f"{path} line {number} is not <loss>_<image id>: {line[:80]!r}")
+        try:
+            loss = float(text)
+        except ValueError:
+            raise UserError(f"{path} line {number}: {text[:40]!r} is no number") from None
+        if not 0 <= loss < float("inf"):
+            raise UserError(
+                f"{path} line {number}: a loss of {text} cannot be; rotation losses are finite and 0 or more"
+            )
+        texts.append(text)
+        ids.append(image_id)
+    if not ids:
+        raise UserError(f"loss file {path} is empty")
+    return texts, ids
+
+
+def sort_pool(texts: Sequence[str], sort: Literal["numeric", "lexicographic"]) -> np.ndarray:
+    """Positions from the highest loss to the lowest, int64 (n,).
+
+    numeric: ties go to the earlier position. lexicographic: numpy's default argsort of the texts, reversed, which is
+    what the released code does (`make_batches.py`): `9.9e-05` comes before `4.41`.
+    """
+    if sort == "lexicographic":
+        return np.argsort(np.array(texts))[::-1]
+    return np.argsort(-np.array(texts, dtype=np.float64), kind="stable")
+
+
+def split(items: Sequence[str], parts: int) -> list[list[str]]:
+    """Contiguous parts in order, sizes differing by one at most, the larger first.
+
+    Raises:
+        UserError: there are more parts than items.
+    """
+    if parts > len(items):
+        raise UserError(f"num_batches is {parts} but there are only {len(items)} images")
+    size, larger = divmod(len(items), parts)
+    ends = np.cumsum([size + (i < larger) for i in range(parts)])
+    return [list(items[end - size - (i < larger) : end]) for i, end in enumerate(ends)]
+
+
+def class_of(image_id: str) -> str:
+    """The class folder of an image id: its last part but one."""
+    parts = image_id.replace("\\", "/").split("/")
+    return parts[-2] if len(parts) > 1 else ""
+
+
+def find_batches(config: Config, pool: Images) -> tuple[list[list[int]], dict[str, Any]]:
+    """The batches of this experiment as pool positions, and what a run records of their origin.
+
+    Where `make_batches.py` noted that they were made from other images than the pool's, this is said. Released or
+    hand-written files carry no such note and are taken as they are.
+    """
+    folder = config.loss_dir
+    batches = read_batches(folder, config.num_batches, pool.positions_by_key())
+    digest = hashlib.sha256(repr(batches).encode()).hexdigest()
+    record = folder / "made_from.json"
+    data = read_json(record)["made_from"].get("data") if record.exists() else None
+    if data is not None and data != pool.fingerprint():
+        processes.say(
+            f"warning: {folder} was made from other images than those of {config.data_dir} under the same ids"
+        )
+    return batches, {"batches": digest, "batches_made_from_data": data}
+
+
+def read_batches(folder: Path, num_batches: int, position_of: dict[str, int]) -> list[list[int]]:
+    """The pool positions of every batch, hardest first.
+
+    Args:
+        folder: holds `batch_0.txt` .. `batch_<num_batches - 1>.txt`, one image id a line.
+        position_of: pool position by id key (`loader.id_key`).
+
+    Raises:
+        UserError: a file is missing or left over, an id is unknown, or an image stands twice.
+    """
+    batches: list[list[int]] = []
+    seen: dict[int, str] = {}
+    for i in range(num_batches):
+        path = folder / f"batch_{i}.txt"
+        if not path.is_file():
+            raise UserError(
+                f"{path} does not exist: run make_batches.py first, or put the released file there"
+            )
+        batch = []
+        for number, image_id in enumerate(read_lines(path), 1):
+            position = position_of.get(id_key(image_id))
+            place = f"{path} line {number}"
+            if position is None:
+                raise UserError(
+                    f"{place}: image {image_id!r} is not in the pool (looked up as {id_key(image_id)!r})"
+                )
+            if position in seen:
+                raise UserError(f"{place}: image {image_id!r} stands in {seen[position]} already")
+            seen[position] = place
+            batch.append(position)
+        if not batch:
+            raise UserError(f"{path} is empty")
+        batches.append(batch)
+    if (extra := folder / f"batch_{num_batches}.txt").exists():
+        raise UserError(
+            f"{extra} exists but num_batches is {num_batches}: set --num-batches to the number of files"
+        )
+    return batches

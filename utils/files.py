@@ -1,0 +1,151 @@
+"""Files that appear whole or not at all, and checkpoints that are data: written canonically, checked when read."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from utils.console import UserError
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write next to `path`, flush to disk, rename over it: a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(
+        f".{path.name}.part"
+    )  # one name a file: what a kill leaves, the next run replaces
+    try:
+        with open(part, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException as error:
+        part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # "No space left on device" alone names no file
+        raise
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    write_bytes(path, "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file without their ends (LF or CRLF); a last line without an end counts."""
+    text = path.read_bytes().decode("utf-8", "surrogateescape")
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    return lines[:-1] if lines[-1] == "" else lines
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """None becomes an empty field, a float six decimals."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    for row in rows:
+        writer.writerow([f"{x:.6f}" if isinstance(x, float) else x for x in row])
+    write_bytes(path, text.getvalue().encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(
+            f"{path} is not valid JSON ({error}); move it away or use --restart"
+        ) from None
+
+
+def sha256_of(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def canonical(value: Any) -> Any:
+    """A copy of nested dicts, lists, tensors and scalars whose pickle depends on its content alone.
+
+    Tensors become contiguous and move to host memory; equal strings become one object, since pickle writes an object
+    that it has met as a reference. Without this a resumed run would write other bytes than one that never stopped.
+    """
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+    if isinstance(value, dict):
+        return {canonical(k): canonical(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [canonical(v) for v in value]
+    return sys.intern(str(value)) if isinstance(value, str) else value
+
+
+def checksum(value: Any) -> str:
+    """SHA-256 over the content of a canonical value (tensors: dtype, shape, bytes)."""
+    digest = hashlib.sha256()
+
+    def add(item: Any) -> None:
+        if isinstance(item, torch.Tensor):
+            digest.update(f"{item.dtype}{tuple(item.shape)}".encode())
+            digest.update(item.reshape(-1).view(torch.uint8).numpy())
+        elif isinstance(item, dict):
+            digest.update(b"{")
+            for key, member in item.items():
+                digest.update(repr(key).encode())
+                add(member)
+        elif isinstance(item, list):
+            digest.update(b"[")
+            for member in item:
+                add(member)
+        else:
+            digest.update(repr(item).encode())
+        digest.update(b";")
+
+    add(value)
+    return digest.hexdigest()
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write a dict of tensors, scalars, strings and lists so that `load_checkpoint` can tell whether it is whole."""
+    content = canonical(content)
+    content["checksum"] = checksum(content)
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of ours or of the released code into host memory; nothing in it is executed.
+
+    Raises:
+        UserError: the file is missing, cut short, damaged, or holds anything but data.
+    """
+    try:
+        content = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except OSError:
+        raise
+    except (
+        Exception
+    ) as error:  # torch.load raises many kinds for what is not a checkpoint: all mean the same here
+        reason = str(error).strip().split("\n")[0][:120]
+        raise UserError(
+            f"{path} is not a usable checkpoint (cut short, damaged or unsafe): {reason}"
+        ) from None
+    if not isinstance(content, dict) or not isinstance(content.get("net"), dict):
+        raise UserError(
+            f"{path} is not a checkpoint of PT4AL: it has no dict of weights named 'net'"
+        )
+    stored = content.pop("checksum", None)  # the released code's files have none
+    if stored is not None and stored != checksum(content):
+        raise UserError(f"{path} is damaged: its checksum does not match its content")
+    return content

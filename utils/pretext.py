@@ -1,0 +1,73 @@
+"""The pretext task: tell by which of 0, 90, 180 and 270 degrees an image was turned (Gidaris et al. 2018)."""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from config import Config
+from loader import Images, normalise, turn
+from utils.processes import choose_precision
+from utils.seeding import turn_draws
+from utils.training import Task, score
+
+TURNS = 4
+
+
+def rotation_task(config: Config, pool: Images, mean: list[float], std: list[float]) -> Task:
+    """Rotation training on the whole pool, judged by rotation accuracy on it, as the released code does."""
+    precision = choose_precision(config.precision, pool.device)
+
+    def passes(cycle: int, epoch: int):
+        turns = turn_draws(config.seed, len(pool), epoch).to(pool.device)
+
+        def of(positions: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+            images = pool.batch(positions)
+            chosen = turns[positions.to(pool.device)]
+            for k in range(
+                TURNS
+            ):  # each image once a pass, its turns in random order over the passes
+                yield normalise(turn(images, chosen[:, k]), mean, std), chosen[:, k]
+
+        return of
+
+    def evaluate(net: nn.Module) -> tuple[float, float]:
+        loss, accuracy = rotation_scores(net, pool, mean, std, config, precision).mean(0).tolist()
+        return loss, 100 * accuracy
+
+    return Task(
+        pool_size=len(pool),
+        positions=torch.arange(len(pool)),
+        passes=passes,
+        num_passes=TURNS,
+        evaluate=evaluate,
+        eval_cost=TURNS * len(pool),
+        labels=0,
+        epochs=config.rotation_epochs,
+        batch_size=config.rotation_batch_size,
+        milestones=config.rotation_milestones,
+    )
+
+
+def rotation_scores(
+    net: nn.Module,
+    pool: Images,
+    mean: list[float],
+    std: list[float],
+    config: Config,
+    precision: torch.dtype = torch.float32,
+) -> Tensor:
+    """float32 (n, 2): for each image the mean cross-entropy over its four turns, and the share of turns told right."""
+
+    def forward(positions: Tensor) -> Tensor:
+        images = normalise(pool.batch(positions), mean, std)
+        total = torch.zeros(len(positions), 2, device=pool.device)
+        for k in range(TURNS):
+            logits = net(torch.rot90(images, k, (2, 3))).float()
+            targets = torch.full((len(positions),), k, device=pool.device)
+            total[:, 0] += F.cross_entropy(logits, targets, reduction="none")
+            total[:, 1] += logits.argmax(1) == targets
+        return total / TURNS
+
+    return score(net, forward, len(pool), 2, config, pool.device, precision)

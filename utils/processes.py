@@ -1,0 +1,183 @@
+"""The one place that knows of processes and devices. Everything here is the identity when there is one process.
+
+Under `torchrun` each process holds the whole pool, works on its share of every global batch and of every scoring pass,
+and adds up gradients and scores; rank 0 alone prints and writes.
+"""
+
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from config import Config
+from utils.console import UserError
+
+
+def rank() -> int:
+    return int(os.environ.get("RANK", 0))
+
+
+def world_size() -> int:
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def is_main() -> bool:
+    return rank() == 0
+
+
+def say(text: str) -> None:
+    """Print a line, from rank 0 only, at once."""
+    if is_main():
+        print(text, flush=True)
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one; under torchrun `auto` and `cuda` take this process's own GPU.
+
+    Raises:
+        UserError: the device is unknown or not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"device '{name}' is unknown: use auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device '{name}' is not supported: use auto, cpu, cuda or cuda:N")
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise UserError(
+                f"device '{name}' was asked for but this machine has no usable CUDA GPU: use --device cpu"
+            )
+        index = device.index if device.index is not None else int(os.environ.get("LOCAL_RANK", 0))
+        if index >= torch.cuda.device_count():
+            raise UserError(
+                f"device cuda:{index} was asked for but there are {torch.cuda.device_count()} GPUs"
+            )
+        device = torch.device("cuda", index)
+        torch.cuda.set_device(device)
+    return device
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device has bfloat16 arithmetic of its own."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    features = torch.cpu.get_capabilities()
+    return any(features.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 where the device computes in it and float32 elsewhere.
+
+    Raises:
+        UserError: bfloat16 was asked for on a device without it.
+    """
+    if name == "bf16" and not has_bf16(device):
+        raise UserError(
+            f"precision bf16 was asked for but {device} has no bfloat16 arithmetic: use --precision float32"
+        )
+    return torch.bfloat16 if name != "float32" and has_bf16(device) else torch.float32
+
+
+def start(config: Config) -> torch.device:
+    """Join the process group that torchrun describes, if any, and set what is global in torch."""
+    device = choose_device(config.device)
+    choose_precision(config.precision, device)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.backends.cudnn.benchmark = not config.deterministic
+    torch.backends.cudnn.allow_tf32 = (
+        False  # what ranks images is float32, not the 10-bit mantissa of TF32
+    )
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    if world_size() > 1 and not dist.is_initialized():
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(hours=2))
+    return device
+
+
+def stop() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def shard(batch: Tensor, rank: int, world: int) -> Tensor:
+    """This rank's contiguous part of a batch; the parts of all ranks make the batch, sizes differ by one at most."""
+    return batch.tensor_split(world)[rank]
+
+
+def my_shard(batch: Tensor) -> Tensor:
+    return shard(batch, rank(), world_size())
+
+
+def add_up(values: Tensor) -> Tensor:
+    """The sum over processes, in place."""
+    if world_size() > 1:
+        dist.all_reduce(values)
+    return values
+
+
+def add_up_gradients(net: nn.Module) -> None:
+    """Sum gradients over processes in one message; a process whose share was empty adds zeros."""
+    if world_size() == 1:
+        return
+    parameters = list(net.parameters())
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    flat = add_up(torch.cat([g.reshape(-1) for g in gradients]))
+    for parameter, part in zip(
+        parameters, flat.split([p.numel() for p in parameters]), strict=True
+    ):
+        parameter.grad = torch.empty_like(parameter).copy_(part.view(parameter.shape))
+
+
+def average_statistics(net: nn.Module) -> None:
+    """Give every process the mean of all processes' batch-norm running statistics, so that they score alike."""
+    if world_size() == 1:
+        return
+    for buffer in net.buffers():
+        if buffer.is_floating_point():
+            add_up(buffer).div_(world_size())
+
+
+def from_main(make: Callable[[], Any]) -> Any:
+    """Call `make` on rank 0 and give every process its value (any picklable object); its errors reach all of them."""
+    if world_size() == 1:
+        return make()
+    box: list[Any] = [None, None]
+    if is_main():
+        try:
+            box[0] = make()
+        except UserError as error:
+            box[1] = str(error)
+    dist.broadcast_object_list(box, src=0)
+    if box[1] is not None:
+        raise UserError(box[1])
+    return box[0]
+
+
+def score_in_shards(
+    positions: Tensor,
+    batch_size: int,
+    columns: int,
+    score: Callable[[Tensor], Tensor],
+    device: torch.device,
+) -> Tensor:
+    """Apply `score` (b positions -> (b, columns) float32) to all positions, shared out over the processes.
+
+    Returns float32 (len(positions), columns) in host memory, the same on every process. No padding: each row is
+    computed once, by one process, and the others add zero to it.
+    """
+    rows = torch.zeros(len(positions), columns, device=device)
+    mine = my_shard(torch.arange(len(positions)))
+    for part in mine.split(batch_size):
+        if len(part):
+            rows[part[0] : part[-1] + 1] = score(positions[part])
+    return add_up(rows).cpu()

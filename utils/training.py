@@ -1,0 +1,316 @@
+"""The training loop, in one place: rotation.py and the classifier scripts differ in data, head and length only."""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from config import Config
+from loader import Images
+from models import build
+from utils import processes
+from utils.console import UserError
+from utils.files import load_checkpoint
+from utils.run_folder import VERSION, RunFolder, State, shorten
+from utils.seeding import derive_seed, epoch_order
+
+
+class Task(NamedTuple):
+    """What is trained, and how it is judged.
+
+    Attributes:
+        pool_size: images in the pool.
+        positions: int64 (n,), the pool positions to train on.
+        passes: (cycle, epoch) -> function of pool positions (b,) that yields the forward passes of one step as
+            (inputs float32 (b, 3, h, w), targets int64 (b,)); `num_passes` of them.
+        evaluate: network -> (mean loss, accuracy in percent).
+        eval_cost: images that `evaluate` scores, for the estimate of the time left.
+    """
+
+    pool_size: int
+    positions: Tensor
+    passes: Callable[[int, int], Callable[[Tensor], Iterable[tuple[Tensor, Tensor]]]]
+    num_passes: int
+    evaluate: Callable[[nn.Module], tuple[float, float]]
+    eval_cost: int
+    labels: int
+    epochs: int
+    batch_size: int
+    milestones: tuple[int, ...]
+
+
+# --- the network and its optimiser
+
+
+def fresh_network(config: Config, num_classes: int, cycle: int, device: torch.device) -> nn.Module:
+    """A network with weights drawn for this seed and cycle, in channels_last order; no global draw is left behind."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(config.seed, "weights", cycle))
+        net = build(config.depth, config.width, num_classes)
+    if config.sync_batchnorm:
+        if device.type != "cuda" or processes.world_size() == 1:
+            raise UserError(
+                "sync_batchnorm needs several CUDA processes (torchrun --nproc_per_node=N): leave it out"
+            )
+        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    net = net.to(device, memory_format=torch.channels_last)
+    if config.compile:
+        net.compile()
+    return net
+
+
+def describe(
+    config: Config, pool: Images, num_classes: int, mean: list[float], std: list[float]
+) -> dict[str, Any]:
+    """What a checkpoint says of its weights beside `net`, `acc` and `epoch`: the network, its data and how they are read."""
+    return {
+        "version": VERSION, "depth": config.depth, "width": config.width, "num_classes": num_classes,
+        "dataset": config.dataset, "classes": pool.classes, "img_size": config.img_size,
+        "channel_order": config.channel_order, "mean": mean, "std": std, "data": pool.fingerprint(),
+    }  # fmt: skip
+
+
+def load_weights(path: Path, net: nn.Module, description: dict[str, Any]) -> dict[str, Any]:
+    """Load a checkpoint's weights into a network and return the checkpoint, if it fits what we expect of it.
+
+    The released code's files say nothing of themselves but `net`, `acc` and `epoch`; their names may begin with
+    `module.`. For them the shapes alone are compared.
+
+    Raises:
+        UserError: other shapes, or made from other data or with another reading of them.
+    """
+    checkpoint = load_checkpoint(path)
+    for name in ("num_classes", "depth", "width", "img_size", "channel_order", "dataset", "data"):
+        found, wanted = checkpoint.get(name), description[name]
+        if name in checkpoint and found != wanted:
+            raise UserError(
+                f"{path} was made with another {name} ({shorten(found)}, not {shorten(wanted)}): make it anew"
+            )
+    weights = {name.removeprefix("module."): value for name, value in checkpoint["net"].items()}
+    ours = net.state_dict()
+    for name in sorted(set(weights) | set(ours)):
+        if name not in weights or name not in ours or weights[name].shape != ours[name].shape:
+            found, wanted = (
+                list(x[name].shape) if name in x else "nothing" for x in (weights, ours)
+            )
+            raise UserError(
+                f"{path} holds another network: {name} is {found}, not {wanted}; is --width {description['width']}, "
+                f"--depth {description['depth']} or the number of classes another?"
+            )
+    net.load_state_dict(weights)
+    return checkpoint
+
+
+def make_optimizer(net: nn.Module, config: Config) -> torch.optim.SGD:
+    return torch.optim.SGD(
+        net.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay
+    )
+
+
+def learning_rate(config: Config, milestones: tuple[int, ...], epoch: int) -> float:
+    """A tenth of `config.lr` for each milestone that has come."""
+    return config.lr * 0.1 ** sum(epoch >= milestone for milestone in milestones)
+
+
+def weights_of(net: nn.Module) -> dict[str, Tensor]:
+    """A copy of all parameters and buffers (a reference would turn into the last epoch's weights)."""
+    return {name: value.detach().clone() for name, value in net.state_dict().items()}
+
+
+def momentum_of(net: nn.Module, optimizer: torch.optim.SGD) -> list[Tensor]:
+    """A copy of the momentum buffers in parameter order; empty before the first step or without momentum."""
+    states = [
+        optimizer.state[p].get("momentum_buffer") for p in net.parameters() if p in optimizer.state
+    ]
+    return [buffer.detach().clone() for buffer in states if buffer is not None]
+
+
+def restore(net: nn.Module, optimizer: torch.optim.SGD, state: State) -> None:
+    """Put the weights and momentum of a state back, in the memory order of the network's own tensors."""
+    net.load_state_dict(state["net"])
+    for parameter, buffer in zip(net.parameters(), state["momentum"], strict=False):
+        optimizer.state[parameter]["momentum_buffer"] = (
+            torch.empty_like(parameter).copy_(buffer).detach()
+        )
+
+
+# --- an epoch
+
+
+def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == torch.bfloat16)
+
+
+def train_epoch(
+    net: nn.Module,
+    optimizer: torch.optim.SGD,
+    task: Task,
+    config: Config,
+    cycle: int,
+    epoch: int,
+    device: torch.device,
+) -> tuple[float, float]:
+    """One pass over the task's images; returns mean training loss and accuracy in percent.
+
+    Every process takes its share of each global batch. A step sums gradients over its passes and over processes, so it
+    is the step of the mean loss of the global batch. Nothing waits for the GPU until the epoch ends.
+    """
+    net.train()
+    precision = processes.choose_precision(config.precision, device)
+    passes_of = task.passes(cycle, epoch)
+    order = epoch_order(config.seed, task.pool_size, task.positions, cycle, epoch)
+    totals = torch.zeros(3, device=device)  # loss, correct, seen
+    hidden = None if processes.is_main() else True  # None: shown on a terminal only
+    bar = tqdm(
+        order.split(task.batch_size),
+        desc=f"epoch {epoch}",
+        unit="step",
+        leave=False,
+        disable=hidden,
+    )
+    for batch in bar:
+        optimizer.zero_grad(set_to_none=True)
+        mine = processes.my_shard(batch)
+        for inputs, targets in passes_of(mine) if len(mine) else ():
+            with autocast(device, precision):
+                logits = net(inputs)
+            loss = F.cross_entropy(logits.float(), targets, reduction="sum")
+            (loss / (len(batch) * task.num_passes)).backward()
+            correct = (logits.argmax(1) == targets).sum()
+            totals += torch.stack([loss.detach(), correct, torch.full_like(correct, len(targets))])
+        processes.add_up_gradients(net)
+        optimizer.step()
+        if device.type == "cpu" and not bar.disable:
+            bar.set_postfix(
+                loss=f"{totals[0] / totals[2]:.3f}",
+                acc=f"{100 * totals[1] / totals[2]:.1f} %",
+                refresh=False,
+            )
+    processes.average_statistics(net)
+    loss, correct, seen = processes.add_up(totals.double()).tolist()
+    return loss / seen, 100 * correct / seen
+
+
+def score(
+    net: nn.Module,
+    forward: Callable[[Tensor], Tensor],
+    n: int,
+    columns: int,
+    config: Config,
+    device: torch.device,
+    precision: torch.dtype = torch.float32,
+) -> Tensor:
+    """`forward` of all positions 0..n-1 in eval mode, without gradients, in batches shared out over the processes.
+
+    Returns float32 (n, columns) in host memory. What ranks images is scored in float32, the default.
+    """  # fmt: skip
+    net.eval()
+    with torch.no_grad(), autocast(device, precision):
+        return processes.score_in_shards(
+            torch.arange(n), config.eval_batch_size, columns, forward, device
+        )
+
+
+# --- a cycle of epochs
+
+
+def train_cycle(
+    net: nn.Module,
+    task: Task,
+    run: RunFolder,
+    state: State,
+    config: Config,
+    device: torch.device,
+    work_after: float = 0,
+) -> None:
+    """Train the epochs of `state["cycle"]` that are not in `state` yet; `state` then holds the end of the cycle.
+
+    The optimiser and its schedule begin anew with the cycle. The best epoch on `task.evaluate` is kept beside the last.
+
+    Args:
+        work_after: images to train in later cycles (times 3) and to score, for the estimate of the time left.
+
+    Raises:
+        UserError: the loss is no longer finite, or memory is out; the last good checkpoint stays.
+    """
+    optimizer = make_optimizer(net, config)
+    cycle = state["cycle"]
+    if state["finished_epoch"] >= 0:
+        restore(net, optimizer, state)
+    work_an_epoch = 3 * len(task.positions) * task.num_passes + task.eval_cost / config.eval_every
+    first_epoch = state["finished_epoch"] + 1
+    began = time.perf_counter()
+    for epoch in range(first_epoch, task.epochs):
+        epoch_began = time.perf_counter()
+        rate = learning_rate(config, task.milestones, epoch)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        try:
+            train_loss, train_accuracy = train_epoch(
+                net, optimizer, task, config, cycle, epoch, device
+            )
+            if not math.isfinite(train_loss):
+                raise UserError(
+                    f"the loss is {train_loss} in cycle {cycle}, epoch {epoch}, at learning rate {rate:g}: lower --lr "
+                    f"and start again with --restart; {run.last} keeps the last good state"
+                )
+            test_loss = test_accuracy = None
+            if (epoch + 1) % config.eval_every == 0 or epoch == task.epochs - 1:
+                test_loss, test_accuracy = task.evaluate(net)
+        except RuntimeError as error:
+            if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(
+                error
+            ):
+                raise
+            raise UserError(
+                f"out of memory with a batch of {task.batch_size} and width {config.width}: lower --batch-size "
+                "(--rotation-batch-size for the pretext task), --eval-batch-size or --width"
+            ) from None
+        if test_accuracy is not None and test_accuracy > state["best"]["acc"]:
+            state["best"] = {"net": weights_of(net), "acc": test_accuracy, "epoch": epoch}
+        state["net"], state["momentum"] = weights_of(net), momentum_of(net, optimizer)
+        state["finished_epoch"], state["last_accuracy"] = epoch, test_accuracy
+        seconds = time.perf_counter() - epoch_began
+        best = state["best"]["acc"] if state["best"]["net"] else None
+        state["metrics"] = [*state["metrics"], [cycle, task.labels, epoch, rate, train_loss, train_accuracy,
+                                                test_loss, test_accuracy, best, seconds]]  # fmt: skip
+        state["seconds"] += seconds
+        run.keep(dict(state))
+        left = work_an_epoch * (task.epochs - 1 - epoch) + work_after
+        pace = (time.perf_counter() - began) / (work_an_epoch * (epoch + 1 - first_epoch))
+        processes.say(epoch_line(state["metrics"][-1], task.epochs, left * pace))
+        if (epoch + 1) % config.checkpoint_every == 0 or epoch == task.epochs - 1:
+            run.save()
+
+
+def epoch_line(row: list[Any], epochs: int, seconds_left: float) -> str:
+    """A metrics row for a person."""
+    cycle, labels, epoch, rate, loss, accuracy, _, test_accuracy, best, seconds = row
+    test = "" if test_accuracy is None else f"  test {test_accuracy:.2f} % (best {best:.2f})"
+    return (
+        f"cycle {cycle}  labels {labels}  epoch {epoch + 1}/{epochs}  lr {rate:g}  loss {loss:.4f}  "
+        f"train {accuracy:.2f} %{test}  {seconds:.1f} s, {duration(seconds_left)} left"
+    )
+
+
+def duration(seconds: float) -> str:
+    """`3 h 20 min`, `12 min`, `45 s`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def new_state() -> State:
+    """The state of a run before its first epoch."""
+    return {
+        "version": VERSION, "cycle": 0, "finished_epoch": -1, "finished": False, "net": {}, "momentum": [],
+        "best": {"net": {}, "acc": -1.0, "epoch": -1}, "last_accuracy": None, "seconds": 0.0,
+        "labeled": [], "metrics": [], "cycles": [], "per_class": [],
+    }  # fmt: skip
