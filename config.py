@@ -2,8 +2,9 @@
 
     python SCRIPT.py [PRESET] [--field value ...]
 
-Edit the defaults below, or override them by flags; `--help` on any script shows this file's text. What a run used is
-stored in its `config.json`. "Paper" is Yi et al., ECCV 2022; "released code" is the authors' repository.
+Edit the defaults below, or override them by flags; `--help` on any script shows this file's text.
+What a run used is stored in its `config.json`. "Paper" is Yi et al., ECCV 2022; "released code" is
+the authors' repository.
 """
 
 import contextlib
@@ -38,23 +39,28 @@ class Config:
 
     # --- data
     dataset: Dataset = "cifar10"
-    """cifar10, cifar100 (downloaded), digits (comes with scikit-learn), or folder: DATA_DIR/train/CLASS/*, DATA_DIR/test/CLASS/*."""
+    """cifar10, cifar100 (downloaded), digits (comes with scikit-learn), or folder:
+    DATA_DIR/train/CLASS/*, DATA_DIR/test/CLASS/*."""
     data_dir: str = "./DATA"
     """Where data sets are or are downloaded to; the first part of every image id."""
     img_size: int = 32
     """Pixels a side that every image is resized to (paper: 32)."""
     channel_order: Literal["rgb", "bgr"] = "rgb"
-    """bgr: swap the channels but normalise with RGB constants, as the released code's cv2.imread does."""
+    """bgr: swap the channels but normalise with RGB constants, as the released code's cv2.imread
+    does."""
     resident_share: float = 0.5
-    """Pools above this share of GPU memory stay in host memory and stream over (0: always stream; ours)."""
+    """Pools above this share of GPU memory stay in host memory and stream over (0: always stream;
+    ours)."""
 
     # --- experiment
     experiment: str = ""
     """Name of the folders under checkpoint/, loss/ and runs/; empty: DATASET-seedSEED."""
     run: str = ""
-    """Name of the run folder; empty: main-STRATEGY, cold-start-FIRST_PICK, whole-dataset or rotation."""
+    """Name of the run folder; empty: main-STRATEGY, cold-start-FIRST_PICK, whole-dataset or
+    rotation."""
     seed: int = 0
-    """All randomness is a function of this, the purpose, the cycle and the epoch (the released code has none)."""
+    """All randomness is a function of this, the purpose, the cycle and the epoch (the released code
+    has none)."""
     restart: bool = False
     """Delete what this run left behind and begin anew, instead of going on or refusing."""
 
@@ -86,9 +92,11 @@ class Config:
     strategy: StrategyName = "confidence"
     """Query strategy from cycle 1 on (paper: confidence; released code: normalized_confidence)."""
     candidates: Literal["batch", "all"] = "batch"
-    """What a cycle chooses from: its batch (paper), or every image still unlabelled (the classical setting)."""
+    """What a cycle chooses from: its batch (paper), or every image still unlabelled (the classical
+    setting)."""
     first_pick: Literal["interval", "random"] = "interval"
-    """How cycle 0 chooses, with no classifier yet: at even intervals of loss rank (paper), or at random."""
+    """How cycle 0 chooses, with no classifier yet: at even intervals of loss rank (paper), or at
+    random."""
     cycles: int = 10
     """Active-learning cycles (paper: 10)."""
     labels_per_cycle: int | None = None
@@ -114,21 +122,27 @@ class Config:
     flip: bool = True
     """Mirror half of the training images left to right (paper: yes; wrong for digits)."""
     init: Literal["warm", "scratch"] = "warm"
-    """A cycle starts from the previous cycle's weights (released code), or from a fresh network (paper)."""
+    """A cycle starts from the previous cycle's weights (released code), or from a fresh network
+    (paper)."""
     select: Literal["best", "last"] = "best"
-    """Weights a cycle is judged by and samples with: best epoch on the test set (released code), or the last epoch."""
+    """Weights a cycle is judged by and samples with: best epoch on the test set (released code), or
+    the last epoch."""
 
     # --- running
     eval_every: int = 1
-    """Epochs between evaluations on the test set; the last epoch of a cycle is always evaluated (released code: 1)."""
+    """Epochs between evaluations on the test set; the last epoch of a cycle is always evaluated
+    (released code: 1)."""
     eval_batch_size: int = 500
-    """Images a forward pass when scoring; changes results by float32 rounding at most (released code: 1)."""
+    """Images a forward pass when scoring; changes results by float32 rounding at most (released
+    code: 1)."""
     checkpoint_every: int = 10
-    """Epochs between savings of last.pth and the CSV files (ours); a stop by signal saves the last whole epoch."""
+    """Epochs between savings of last.pth and the CSV files (ours); a stop by signal saves the last
+    whole epoch."""
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda, cuda:N."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
-    """Of training and of test accuracy; auto: bf16 where the device has it. What ranks images is always float32."""
+    """Of training and of test accuracy; auto: bf16 where the device has it. What ranks images is
+    always float32."""
     compile: bool = False
     """torch.compile the network (ours)."""
     deterministic: bool = False
@@ -178,9 +192,9 @@ DIGITS = replace(
     width=16,
     rotation_epochs=15,
     rotation_batch_size=64,
-    epochs=60,
+    epochs=30,
     batch_size=32,
-    milestones=(48,),
+    milestones=(24,),
     crop_padding=1,
     flip=False,
     eval_every=5,
@@ -194,8 +208,8 @@ PRESETS = {
     "digits": DIGITS,
 }
 
-# These say where and how to compute, not what: a run goes on with other values, and two runs that differ only here
-# are the same run.
+# These say where and how to compute, not what: a run goes on with other values, and two runs that
+# differ only here are the same run.
 MACHINE_FIELDS = {
     "checkpoint_every", "compile", "data_dir", "deterministic", "device", "eval_batch_size", "experiment",
     "resident_share", "restart", "run", "threads",
@@ -252,7 +266,8 @@ C = TypeVar("C", bound=Config)
 
 
 def from_command_line(description: str, options: type[C] = Config) -> C:
-    """The configuration that `sys.argv` asks for, checked. `options` may extend Config by flags of one script.
+    """The configuration that `sys.argv` asks for, checked. `options` may extend Config by flags of
+    one script.
 
     Exits with status 0 after --help.
 
@@ -274,7 +289,7 @@ def from_command_line(description: str, options: type[C] = Config) -> C:
                 default=default,
                 args=arguments,
                 prog=f"python {os.path.relpath(sys.argv[0])} [PRESET]",
-                description=f"{description}\nPRESET is one of {', '.join(PRESETS)}; the defaults below are those of {name}.",
+                description=f"{description}\nPRESET is one of {', '.join(PRESETS)}; the defaults are {name}'s.",
             )
     except SystemExit as stop:
         if not stop.code:

@@ -1,10 +1,12 @@
-"""Images in: data sets become uint8 tensors with labels and ids; crops, flips and turns work on whole batches.
+"""Images in: data sets become uint8 tensors with labels and ids; crops, flips and turns work on
+whole batches.
 
-A data set is decoded once, at start-up, and stays in memory: on the GPU where it fits, in host memory otherwise. Nothing
-in the training loop handles a single image in Python.
+A data set is decoded once, at start-up, and stays in memory: on the GPU where it fits, in host
+memory otherwise. Nothing in the training loop handles a single image in Python.
 
-An image id is `<data_dir>/<split>/<class>/<file>` as in the released code, e.g. `./DATA/train/8/23583.png`. It is looked up
-by its last three parts without the extension (`train/8/23583`), so that files move between machines.
+An image id is `<data_dir>/<split>/<class>/<file>` as in the released code, e.g.
+`./DATA/train/8/23583.png`. It is looked up by its last three parts without the extension
+(`train/8/23583`), so that files move between machines.
 """
 
 import hashlib
@@ -55,7 +57,8 @@ class Images:
         return len(self.pixels)
 
     def batch(self, positions: Tensor) -> Tensor:
-        """uint8 (b, 3, size, size) in channels_last order on `device`; positions are int64 (b,) in host memory."""
+        """uint8 (b, 3, size, size) in channels_last order on `device`; positions are int64 (b,) in
+        host memory."""
         if self.pixels.device == self.device:
             chosen = self.pixels[positions.to(self.device)]
         else:
@@ -63,7 +66,8 @@ class Images:
         return chosen.permute(0, 3, 1, 2)
 
     def fingerprint(self) -> str:
-        """SHA-256 over pixels, labels, class names and id keys: equal if and only if the data are."""
+        """SHA-256 over pixels, labels, class names and id keys: equal if and only if the data
+        are."""
         digest = hashlib.sha256(str((tuple(self.pixels.shape), self.classes)).encode())
         digest.update(self.pixels.cpu().numpy())
         digest.update(self.labels.cpu().numpy())
@@ -103,7 +107,8 @@ def id_key(image_id: str) -> str:
 def load_images(
     config: Config, device: torch.device, splits: tuple[str, ...] = ("train", "test")
 ) -> list[Images]:
-    """The asked-for splits of `config.dataset`, resized to `config.img_size`, in `config.channel_order`.
+    """The asked-for splits of `config.dataset`, resized to `config.img_size`, in
+    `config.channel_order`.
 
     Raises:
         UserError: the data are missing, cannot be read, or make no classification problem.
@@ -127,7 +132,8 @@ def load_images(
 
 
 def read_cifar(config: Config, split: str) -> tuple[np.ndarray, np.ndarray, list[str], list[str]]:
-    """CIFAR-10 or CIFAR-100 by torchvision, downloaded with its checksum verified if it is not there."""
+    """CIFAR-10 or CIFAR-100 by torchvision, downloaded with its checksum verified if it is not
+    there."""
     from torchvision import datasets  # only needed here
 
     kind = datasets.CIFAR10 if config.dataset == "cifar10" else datasets.CIFAR100
@@ -153,7 +159,8 @@ def read_cifar(config: Config, split: str) -> tuple[np.ndarray, np.ndarray, list
 
 
 def read_digits(config: Config, split: str) -> tuple[np.ndarray, np.ndarray, list[str], list[str]]:
-    """scikit-learn's 1,797 handwritten digits (8x8, grey); every fifth image is the test set (359), 1,438 the pool."""
+    """scikit-learn's 1,797 handwritten digits (8x8, grey); every fifth image is the test set (359),
+    1,438 the pool."""
     from sklearn.datasets import load_digits  # only needed here
 
     digits = load_digits()
@@ -227,7 +234,8 @@ def sort_classes(names: Iterable[str]) -> list[str]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The images of a class folder by name; what is no image by its ending is counted and left out."""
+    """The images of a class folder by name; what is no image by its ending is counted and left
+    out."""
     files, keys, others = [], {}, 0
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.is_dir():
@@ -287,7 +295,8 @@ def decode(paths: list[Path], size: int, what: str) -> np.ndarray:
 
 
 def serve(parent: int) -> None:
-    """Set up a decoding process: leave signals to the parent, and end with it even when it is killed."""
+    """Set up a decoding process: leave signals to the parent, and end with it even when it is
+    killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
@@ -300,7 +309,8 @@ def serve(parent: int) -> None:
 
 
 def decode_part(paths: list[Path], size: int) -> tuple[np.ndarray, list[str]]:
-    """Decoded images of some files, and a line for each that cannot be read (its pixels stay undefined)."""
+    """Decoded images of some files, and a line for each that cannot be read (its pixels stay
+    undefined)."""
     images, errors = np.zeros((len(paths), size, size, 3), np.uint8), []
     for i, path in enumerate(paths):
         try:
@@ -314,7 +324,8 @@ def decode_part(paths: list[Path], size: int) -> tuple[np.ndarray, list[str]]:
 
 
 def to_rgb(image: Image.Image, size: int) -> np.ndarray:
-    """uint8 (size, size, 3). 16-bit grey keeps its upper byte; of an animation the first frame is taken."""
+    """uint8 (size, size, 3). 16-bit grey keeps its upper byte; of an animation the first frame is
+    taken."""
     if image.mode.startswith("I;16") or image.mode == "I":
         image = Image.fromarray(
             (np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8)
@@ -329,7 +340,8 @@ def to_rgb(image: Image.Image, size: int) -> np.ndarray:
 
 
 def channel_statistics(images: Images) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel of the training images, in 0..1; CIFAR-10 has published ones."""
+    """Mean and standard deviation of each channel of the training images, in 0..1; CIFAR-10 has
+    published ones."""
     counts = (
         torch.stack(
             [torch.bincount(images.pixels[..., c].reshape(-1), minlength=256) for c in range(3)]
@@ -345,7 +357,8 @@ def channel_statistics(images: Images) -> tuple[list[float], list[float]]:
 
 
 def normalisation(config: Config, pool: Images) -> tuple[list[float], list[float]]:
-    """Per-channel mean and standard deviation for a data set: CIFAR-10's for cifar10, else computed from the pool."""
+    """Per-channel mean and standard deviation for a data set: CIFAR-10's for cifar10, else computed
+    from the pool."""
     return (
         (list(CIFAR10_MEAN), list(CIFAR10_STD))
         if config.dataset == "cifar10"
@@ -367,7 +380,8 @@ def crop_and_flip(
 
     Args:
         images: uint8 (b, 3, h, w) in channels_last order.
-        rows, columns: int64 (b,), 0..2*padding: upper left corner in the image with its black border.
+        rows, columns: int64 (b,), 0..2*padding: upper left corner in the image with its black
+            border.
         flips: bool (b,).
         padding: pixels of black on each side.
     """
@@ -381,7 +395,8 @@ def crop_and_flip(
 
 
 def turn(images: Tensor, turns: Tensor) -> Tensor:
-    """Turn each image by its number of quarter turns counter-clockwise: `torch.rot90(image, turns[i], (1, 2))`."""
+    """Turn each image by its number of quarter turns counter-clockwise: `torch.rot90(image,
+    turns[i], (1, 2))`."""
     turned = images.clone()
     for k in (1, 2, 3):
         chosen = (turns == k).view(-1, 1, 1, 1)

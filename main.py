@@ -1,14 +1,17 @@
-"""Step 3 of PT4AL: active-learning cycles. Each labels some images of one batch and trains on all labelled so far.
+"""Step 3 of PT4AL: active-learning cycles. Each labels some images of one batch and trains on all
+labelled so far.
 
-Cycle 0 has no classifier yet and takes images of batch 0 at even intervals of rank. Cycle i > 0 takes from batch i the
-images about which the classifier of cycle i-1 is least certain.
+Cycle 0 has no classifier yet and takes images of batch 0 at even intervals of rank. Cycle i > 0
+takes from batch i the images about which the classifier of cycle i-1 is least certain.
 
 Reads:  loss/<experiment>/batch_<i>.txt, the training and test images
 Writes: checkpoint/<experiment>/<run>/main_<cycle>.pth   weights that the cycle is judged by and that choose next
-        runs/<experiment>/<run>/                         config.json, metrics.csv, cycles.csv, per_class.csv, labeled/
+        runs/<experiment>/<run>/                         config.json, metrics.csv, cycles.csv,
+        per_class.csv, labeled/
 Run:    python main.py digits                            about a minute on 2 CPU cores
-        python main.py                                   CIFAR-10 with the paper's settings, for a GPU
-        python main.py --strategy random --first-pick random --candidates all    the random baseline (no batches needed)
+        python main.py                                   CIFAR-10 with the paper's settings, for a
+        GPU python main.py --strategy random --first-pick random --candidates all    the random
+        baseline (no batches needed)
 """
 
 import torch

@@ -1,10 +1,13 @@
-"""Cold start: one labelled set, chosen with no labels at all from the losses of the pretext task, and trained on once.
+"""Cold start: one labelled set, chosen with no labels at all from the losses of the pretext task,
+and trained on once.
 
 Reads:  loss/<experiment>/batch_<i>.txt, the training and test images
 Writes: checkpoint/<experiment>/cold-start-<first pick>/main_0.pth
-        runs/<experiment>/cold-start-<first pick>/   config.json, metrics.csv, cycles.csv, per_class.csv, labeled/
+        runs/<experiment>/cold-start-<first pick>/   config.json, metrics.csv, cycles.csv,
+        per_class.csv, labeled/
 Run:    python main_pt4al.py digits                  a few seconds on 2 CPU cores
-        python main_pt4al.py --first-pick random     its baseline: as many images, drawn from the whole pool
+        python main_pt4al.py --first-pick random     its baseline: as many images, drawn from the
+        whole pool
 """
 
 import torch

@@ -1,4 +1,5 @@
-"""Step 2 of PT4AL: the rotation loss of every image, sorted from hardest to easiest and cut into batches.
+"""Step 2 of PT4AL: the rotation loss of every image, sorted from hardest to easiest and cut into
+batches.
 
 Reads:  checkpoint/<experiment>/rotation.pth and the training images; or, with --losses FILE, only that loss file
 Writes: loss/<experiment>/rotation_loss.txt       <loss>_<image id>, in pool order
@@ -6,7 +7,8 @@ Writes: loss/<experiment>/rotation_loss.txt       <loss>_<image id>, in pool ord
         loss/<experiment>/class_distribution.csv  images of each class in each batch
         loss/<experiment>/made_from.json          hashes of the data, the weights and the files
 Run:    python make_batches.py digits             a few seconds
-        python make_batches.py --losses rotation_loss.txt --sort lexicographic    the released code's batches
+        python make_batches.py --losses rotation_loss.txt --sort lexicographic    the released
+        code's batches
 """
 
 from collections import Counter
@@ -46,7 +48,8 @@ def main() -> None:
 def compute_losses(config: Config) -> tuple[list[str], list[str], dict[str, Any]]:
     """The loss of every pool image as text, its id, and the hashes of what it was computed from.
 
-    The loss is the mean cross-entropy over the four turns, in float32, in eval mode, without augmentation.
+    The loss is the mean cross-entropy over the four turns, in float32, in eval mode, without
+    augmentation.
     """
     device = processes.start(config)
     weights = config.checkpoint_dir / "rotation.pth"
@@ -69,7 +72,8 @@ def compute_losses(config: Config) -> tuple[list[str], list[str], dict[str, Any]
 def write_batches(
     config: Config, made_from: dict[str, Any], lines: list[str], batches: list[list[str]]
 ) -> None:
-    """Write loss/<experiment>/, or find that it stands already; what was made from anything else is refused."""
+    """Write loss/<experiment>/, or find that it stands already; what was made from anything else is
+    refused."""
     folder = config.loss_dir
     lock_folder(folder)
     record = folder / "made_from.json"

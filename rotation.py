@@ -1,8 +1,10 @@
-"""Step 1 of PT4AL: train a ResNet to tell by which quarter turn an image of the pool was rotated. No labels are used.
+"""Step 1 of PT4AL: train a ResNet to tell by which quarter turn an image of the pool was rotated.
+No labels are used.
 
 Reads:  the training images of the data set.
 Writes: checkpoint/<experiment>/rotation.pth   weights of the epoch with the best rotation accuracy on the pool
-        runs/<experiment>/rotation/            config.json, metrics.csv (test columns: rotation accuracy on the pool)
+        runs/<experiment>/rotation/            config.json, metrics.csv (test columns: rotation
+        accuracy on the pool)
 Run:    python rotation.py digits              about half a minute on 2 CPU cores
         python rotation.py                     CIFAR-10 with the paper's settings, for a GPU
 """

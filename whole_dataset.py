@@ -2,7 +2,8 @@
 
 Reads:  the training and test images
 Writes: checkpoint/<experiment>/whole-dataset/main_0.pth
-        runs/<experiment>/whole-dataset/        config.json, metrics.csv, cycles.csv, per_class.csv, labeled/
+        runs/<experiment>/whole-dataset/        config.json, metrics.csv, cycles.csv, per_class.csv,
+        labeled/
 Run:    python whole_dataset.py digits          about half a minute on 2 CPU cores
 """
 

@@ -1,7 +1,8 @@
 """ResNet-18/34/50 for 32x32 images (He et al. 2016, table 1, with a 3x3 stem and no pooling).
 
-Parameter names, strides and initialisation (PyTorch's default) are those of kuangliu/pytorch-cifar, which the released
-PT4AL code uses: its checkpoints load here. `width` is the number of channels of the first stage; 64 is the paper's.
+Parameter names, strides and initialisation (PyTorch's default) are those of kuangliu/pytorch-cifar,
+which the released PT4AL code uses: its checkpoints load here. `width` is the number of channels of
+the first stage; 64 is the paper's.
 """
 
 import torch
@@ -63,7 +64,8 @@ def make_shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Sequen
 
 
 class ResNet(nn.Module):
-    """(n, 3, h, w) float images -> (n, num_classes) logits. Any h and w of 8 or more will do; 32 is the design size."""
+    """(n, 3, h, w) float images -> (n, num_classes) logits. Any h and w of 8 or more will do; 32 is
+    the design size."""
 
     def __init__(
         self,
@@ -73,6 +75,9 @@ class ResNet(nn.Module):
         num_classes: int = 10,
     ) -> None:
         super().__init__()
+        # channels_last is the fastest order, but with fewer than 16 channels the gradient of the
+        # strided 1x1 convolution writes outside its memory there (torch 2.14, CPU).
+        self.memory_format = torch.channels_last if width >= 16 else torch.contiguous_format
         self.conv1 = nn.Conv2d(3, width, 3, 1, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         in_channels = width
@@ -87,6 +92,7 @@ class ResNet(nn.Module):
         self.linear = nn.Linear(in_channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.contiguous(memory_format=self.memory_format)
         out = F.relu(self.bn1(self.conv1(x)), inplace=True)
         out = self.layer4(self.layer3(self.layer2(self.layer1(out))))
         return self.linear(out.mean((2, 3)))

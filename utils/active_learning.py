@@ -1,4 +1,5 @@
-"""A classifier and its growing labelled set: what main.py, main_pt4al.py and whole_dataset.py share."""
+"""A classifier and its growing labelled set: what main.py, main_pt4al.py and whole_dataset.py
+share."""
 
 from typing import Any
 
@@ -12,7 +13,7 @@ from loader import Images, crop_and_flip, normalisation, normalise
 from utils import processes
 from utils.console import UserError
 from utils.files import save_checkpoint
-from utils.run_folder import RunFolder, State
+from utils.run_folder import RunFolder
 from utils.seeding import crop_draws
 from utils.training import (
     Task,
@@ -48,7 +49,8 @@ class Learner:
 
     Attributes:
         labeled: pool positions by cycle, in the order chosen.
-        net: after `train`, the network with the weights that the cycle is judged by and that choose next.
+        net: after `train`, the network with the weights that the cycle is judged by and that choose
+            next.
     """
 
     def __init__(
@@ -72,7 +74,8 @@ class Learner:
         cycles: int,
         made_from: dict[str, Any] | None = None,
     ) -> "Learner":
-        """A learner at the beginning of a run, or where the run stopped. `made_from`: what `find_batches` noted."""
+        """A learner at the beginning of a run, or where the run stopped. `made_from`: what
+        `find_batches` noted."""
         learner = cls(config, run, pool, test, cycles)
         inputs = {
             "data": learner.description["data"],
@@ -142,7 +145,8 @@ class Learner:
         )
 
     def label(self, picks: list[int]) -> None:
-        """Add a cycle's picks to the labelled set; they are on disk before any training uses them."""
+        """Add a cycle's picks to the labelled set; they are on disk before any training uses
+        them."""
         known = {i for earlier in self.labeled for i in earlier}
         if len(set(picks)) != len(picks) or known & set(picks):
             raise AssertionError(
@@ -152,7 +156,8 @@ class Learner:
         self.run.write_labeled(len(self.labeled) - 1, picks)
 
     def train(self) -> None:
-        """Train the current cycle to its end, judge it, write its weights, and move on to the next."""
+        """Train the current cycle to its end, judge it, write its weights, and move on to the
+        next."""
         config, state, cycle = self.config, self.state, self.cycle
         if config.init == "scratch" and cycle > 0:
             self.net = fresh_network(config, len(self.pool.classes), cycle, self.device)
@@ -173,7 +178,7 @@ class Learner:
             )
         best = state["best"]
         labels = sum(map(len, self.labeled))
-        row = [cycle, labels, best["acc"], best["epoch"], state["last_accuracy"], state["seconds"]]
+        row = [cycle, labels, best["acc"], best["epoch"], state["last_accuracy"]]
         state["cycles"] = [*state["cycles"], row]
         state["per_class"] = state["per_class"] + self.per_class(cycle)
         self.run.write_tables(state)
@@ -188,7 +193,6 @@ class Learner:
                 finished_epoch=-1,
                 net={},
                 momentum=[],
-                seconds=0.0,
                 last_accuracy=None,
             )
             state["best"] = new_state()["best"]
@@ -233,7 +237,8 @@ class Learner:
         return F.cross_entropy(logits, labels).item(), accuracy
 
     def per_class(self, cycle: int) -> list[list[object]]:
-        """Rows of per_class.csv for the current weights; a class that was never predicted has precision 0."""
+        """Rows of per_class.csv for the current weights; a class that was never predicted has
+        precision 0."""
         truth = self.test.labels.cpu().numpy()
         predicted = (
             self.logits(self.test, torch.arange(len(truth)), self.precision).argmax(1).numpy()
@@ -246,7 +251,8 @@ class Learner:
         ]
 
     def work_after(self) -> float:
-        """Images to train (times 3) and to score in the cycles after this one, if each labels as many as this."""
+        """Images to train (times 3) and to score in the cycles after this one, if each labels as
+        many as this."""
         config, labels, now = self.config, sum(map(len, self.labeled)), self.cycle
         step = len(self.labeled[-1])
         trained = sum(labels + step * (cycle - now) for cycle in range(now + 1, self.cycles))

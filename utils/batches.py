@@ -16,18 +16,21 @@ from utils.files import read_json, read_lines
 
 
 def read_losses(path: Path) -> tuple[list[str], list[str]]:
-    """The loss texts and image ids of a loss file, in file order. A line is `<loss>_<id>` or `<loss>@<id>`.
+    """The loss texts and image ids of a loss file, in file order. A line is `<loss>_<id>` or
+    `<loss>@<id>`.
 
-    The first `_` or `@` splits; the id may hold either. Texts stay as written, for `sort_pool` to sort either way.
+    The first `_` or `@` splits; the id may hold either. Texts stay as written, for `sort_pool` to
+    sort either way.
 
     Raises:
-        UserError: names the first line that is not of this form, or whose loss is no finite number of 0 or more.
+        UserError: names the first line that is not of this form, or whose loss is no finite number
+            of 0 or more.
     """
     if not path.is_file():
         raise UserError(f"loss file {path} does not exist")
     texts, ids = [], []
     for number, line in enumerate(read_lines(path), 1):
-        text, separator, image_id = (re.split("([_@])", line, maxsplit=1) + ["", ""])[:3]
+        text, separator, image_id = [*re.split("([_@])", line, maxsplit=1), "", ""][:3]
         if not separator or not image_id:
             raise UserError(f"{path} line {number} is not <loss>_<image id>: {line[:80]!r}")
         try:
@@ -48,8 +51,9 @@ def read_losses(path: Path) -> tuple[list[str], list[str]]:
 def sort_pool(texts: Sequence[str], sort: Literal["numeric", "lexicographic"]) -> np.ndarray:
     """Positions from the highest loss to the lowest, int64 (n,).
 
-    numeric: ties go to the earlier position. lexicographic: numpy's default argsort of the texts, reversed, which is
-    what the released code does (`make_batches.py`): `9.9e-05` comes before `4.41`.
+    numeric: ties go to the earlier position. lexicographic: numpy's default argsort of the texts,
+    reversed, which is what the released code does (`make_batches.py`): `9.9e-05` comes before
+    `4.41`.
     """
     if sort == "lexicographic":
         return np.argsort(np.array(texts))[::-1]
@@ -78,8 +82,8 @@ def class_of(image_id: str) -> str:
 def find_batches(config: Config, pool: Images) -> tuple[list[list[int]], dict[str, Any]]:
     """The batches of this experiment as pool positions, and what a run records of their origin.
 
-    Where `make_batches.py` noted that they were made from other images than the pool's, this is said. Released or
-    hand-written files carry no such note and are taken as they are.
+    Where `make_batches.py` noted that they were made from other images than the pool's, this is
+    said. Released or hand-written files carry no such note and are taken as they are.
     """
     folder = config.loss_dir
     batches = read_batches(folder, config.num_batches, pool.positions_by_key())

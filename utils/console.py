@@ -1,4 +1,5 @@
-"""How scripts end: one line and a proper exit status, or a traceback only where the mistake is ours."""
+"""How scripts end: one line and a proper exit status, or a traceback only where the mistake is
+ours."""
 
 import signal
 import sys
@@ -7,11 +8,13 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """Something the user can mend: bad input, a missing step, a full disk. Printed as one line, exit status 2."""
+    """Something the user can mend: bad input, a missing step, a full disk. Printed as one line,
+    exit status 2."""
 
 
 class Stopped(BaseException):
-    """SIGINT or SIGTERM arrived. Not an `Exception`, so that nothing on the way catches it by accident."""
+    """SIGINT or SIGTERM arrived. Not an `Exception`, so that nothing on the way catches it by
+    accident."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -32,7 +35,8 @@ def on_signal(number: int, frame: object) -> None:
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Call `main` and turn its end into an exit status: 0, 2 (bad input), 130 (SIGINT) or 143 (SIGTERM)."""
+    """Call `main` and turn its end into an exit status: 0, 2 (bad input), 130 (SIGINT) or 143
+    (SIGTERM)."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
     try:

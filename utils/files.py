@@ -1,4 +1,5 @@
-"""Files that appear whole or not at all, and checkpoints that are data: written canonically, checked when read."""
+"""Files that appear whole or not at all, and checkpoints that are data: written canonically,
+checked when read."""
 
 import csv
 import hashlib
@@ -16,7 +17,8 @@ from utils.console import UserError
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write next to `path`, flush to disk, rename over it: a reader sees the old file or the new one."""
+    """Write next to `path`, flush to disk, rename over it: a reader sees the old file or the new
+    one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(
         f".{path.name}.part"
@@ -39,7 +41,8 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file without their ends (LF or CRLF); a last line without an end counts."""
+    """The lines of a text file without their ends (LF or CRLF); a last line without an end
+    counts."""
     text = path.read_bytes().decode("utf-8", "surrogateescape")
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     return lines[:-1] if lines[-1] == "" else lines
@@ -76,8 +79,9 @@ def sha256_of(path: Path) -> str:
 def canonical(value: Any) -> Any:
     """A copy of nested dicts, lists, tensors and scalars whose pickle depends on its content alone.
 
-    Tensors become contiguous and move to host memory; equal strings become one object, since pickle writes an object
-    that it has met as a reference. Without this a resumed run would write other bytes than one that never stopped.
+    Tensors become contiguous and move to host memory; equal strings become one object, since pickle
+    writes an object that it has met as a reference. Without this a resumed run would write other
+    bytes than one that never stopped.
     """
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
@@ -114,7 +118,8 @@ def checksum(value: Any) -> str:
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write a dict of tensors, scalars, strings and lists so that `load_checkpoint` can tell whether it is whole."""
+    """Write a dict of tensors, scalars, strings and lists so that `load_checkpoint` can tell
+    whether it is whole."""
     content = canonical(content)
     content["checksum"] = checksum(content)
     buffer = io.BytesIO()
@@ -123,7 +128,8 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of ours or of the released code into host memory; nothing in it is executed.
+    """Read a checkpoint of ours or of the released code into host memory; nothing in it is
+    executed.
 
     Raises:
         UserError: the file is missing, cut short, damaged, or holds anything but data.

@@ -1,4 +1,5 @@
-"""The pretext task: tell by which of 0, 90, 180 and 270 degrees an image was turned (Gidaris et al. 2018)."""
+"""The pretext task: tell by which of 0, 90, 180 and 270 degrees an image was turned (Gidaris et al.
+2018)."""
 
 from collections.abc import Iterator
 
@@ -16,7 +17,8 @@ TURNS = 4
 
 
 def rotation_task(config: Config, pool: Images, mean: list[float], std: list[float]) -> Task:
-    """Rotation training on the whole pool, judged by rotation accuracy on it, as the released code does."""
+    """Rotation training on the whole pool, judged by rotation accuracy on it, as the released code
+    does."""
     precision = choose_precision(config.precision, pool.device)
 
     def passes(cycle: int, epoch: int):
@@ -58,7 +60,8 @@ def rotation_scores(
     config: Config,
     precision: torch.dtype = torch.float32,
 ) -> Tensor:
-    """float32 (n, 2): for each image the mean cross-entropy over its four turns, and the share of turns told right."""
+    """float32 (n, 2): for each image the mean cross-entropy over its four turns, and the share of
+    turns told right."""
 
     def forward(positions: Tensor) -> Tensor:
         images = normalise(pool.batch(positions), mean, std)

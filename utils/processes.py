@@ -1,7 +1,8 @@
-"""The one place that knows of processes and devices. Everything here is the identity when there is one process.
+"""The one place that knows of processes and devices. Everything here is the identity when there is
+one process.
 
-Under `torchrun` each process holds the whole pool, works on its share of every global batch and of every scoring pass,
-and adds up gradients and scores; rank 0 alone prints and writes.
+Under `torchrun` each process holds the whole pool, works on its share of every global batch and of
+every scoring pass, and adds up gradients and scores; rank 0 alone prints and writes.
 """
 
 import os
@@ -36,7 +37,8 @@ def say(text: str) -> None:
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one; under torchrun `auto` and `cuda` take this process's own GPU.
+    """`auto` is CUDA where there is one; under torchrun `auto` and `cuda` take this process's own
+    GPU.
 
     Raises:
         UserError: the device is unknown or not there.
@@ -110,7 +112,8 @@ def stop() -> None:
 
 
 def shard(batch: Tensor, rank: int, world: int) -> Tensor:
-    """This rank's contiguous part of a batch; the parts of all ranks make the batch, sizes differ by one at most."""
+    """This rank's contiguous part of a batch; the parts of all ranks make the batch, sizes differ
+    by one at most."""
     return batch.tensor_split(world)[rank]
 
 
@@ -139,7 +142,8 @@ def add_up_gradients(net: nn.Module) -> None:
 
 
 def average_statistics(net: nn.Module) -> None:
-    """Give every process the mean of all processes' batch-norm running statistics, so that they score alike."""
+    """Give every process the mean of all processes' batch-norm running statistics, so that they
+    score alike."""
     if world_size() == 1:
         return
     for buffer in net.buffers():
@@ -148,7 +152,8 @@ def average_statistics(net: nn.Module) -> None:
 
 
 def from_main(make: Callable[[], Any]) -> Any:
-    """Call `make` on rank 0 and give every process its value (any picklable object); its errors reach all of them."""
+    """Call `make` on rank 0 and give every process its value (any picklable object); its errors
+    reach all of them."""
     if world_size() == 1:
         return make()
     box: list[Any] = [None, None]
@@ -170,10 +175,11 @@ def score_in_shards(
     score: Callable[[Tensor], Tensor],
     device: torch.device,
 ) -> Tensor:
-    """Apply `score` (b positions -> (b, columns) float32) to all positions, shared out over the processes.
+    """Apply `score` (b positions -> (b, columns) float32) to all positions, shared out over the
+    processes.
 
-    Returns float32 (len(positions), columns) in host memory, the same on every process. No padding: each row is
-    computed once, by one process, and the others add zero to it.
+    Returns float32 (len(positions), columns) in host memory, the same on every process. No padding:
+    each row is computed once, by one process, and the others add zero to it.
     """
     rows = torch.zeros(len(positions), columns, device=device)
     mine = my_shard(torch.arange(len(positions)))

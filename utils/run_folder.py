@@ -1,9 +1,12 @@
-"""What a run leaves behind: its lock, config.json, CSV files, labelled ids, and last.pth, from which it goes on.
+"""What a run leaves behind: its lock, config.json, CSV files, labelled ids, and last.pth, from
+which it goes on.
 
-Everything in a run folder but config.json is a function of the state in last.pth. A run that goes on writes those
-files anew from the state, so they never hold a row twice or half, whenever the run was killed.
+Everything in a run folder but config.json is a function of the state in last.pth. A run that goes
+on writes those files anew from the state, so they never hold a row twice or half, whenever the run
+was killed.
 """
 
+import contextlib
 import os
 import platform
 import shutil
@@ -23,6 +26,7 @@ from utils.console import Stopped, UserError
 from utils.files import (
     load_checkpoint,
     read_json,
+    read_lines,
     save_checkpoint,
     write_csv,
     write_json,
@@ -39,7 +43,8 @@ State = dict[str, Any]
 
 
 class RunFolder:
-    """The two folders of a run, `checkpoint/<experiment>/<run>` and `runs/<experiment>/<run>`, locked while in use.
+    """The two folders of a run, `checkpoint/<experiment>/<run>` and `runs/<experiment>/<run>`,
+    locked while in use.
 
     Only rank 0 reads or writes; `load` gives its state to every process.
     """
@@ -54,25 +59,30 @@ class RunFolder:
         self.last_is_whole = True
         self.saved: tuple[int, int] | None = None
         self.pending: State | None = None
+        self.seconds: dict[tuple[int, int], float] = {}
         self.ids: list[str] = []
 
     def __enter__(self) -> "RunFolder":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """A run stopped by a signal saves the last whole epoch, whatever `checkpoint_every` says."""
+        """A run stopped by a signal saves the last whole epoch, whatever `checkpoint_every`
+        says."""
         if kind is Stopped:
             self.save()
 
     def open(self, inputs: dict[str, Any], ids: list[str]) -> State | None:
-        """Lock the folder, compare its parameters with ours, and return the state to go on from, if any.
+        """Lock the folder, compare its parameters with ours, and return the state to go on from, if
+        any.
 
         Args:
-            inputs: what config.json records beside the parameters: hashes of the data and of the files used.
+            inputs: what config.json records beside the parameters: hashes of the data and of the
+                files used.
             ids: the image ids of the pool, to name what was labelled.
 
         Raises:
-            UserError: another process holds the folder, or it was made with other parameters or inputs.
+            UserError: another process holds the folder, or it was made with other parameters or
+                inputs.
         """
         self.ids = ids
         return processes.from_main(lambda: self._open(inputs))
@@ -90,6 +100,9 @@ class RunFolder:
         if stored.exists():
             compare(read_json(stored), record, self.tables)
         state = self._read_state()
+        self.seconds = self._read_seconds() if state else {}
+        if state is not None and state["finished"]:
+            self.drop_previous()
         if state is None and not stored.exists():
             write_json(stored, record)
         return state
@@ -127,37 +140,65 @@ class RunFolder:
         return None
 
     def keep(self, state: State) -> None:
-        """Remember the state at the end of an epoch, for `save` now or when a signal stops the run."""
+        """Remember the state at the end of an epoch, for `save` now or when a signal stops the
+        run."""
         self.pending = state
 
     def save(self) -> None:
-        """Write the remembered state and every table that follows from it, unless they are on disk already."""
+        """Write the remembered state, after every table that follows from it, unless it is on disk."""
         state = self.pending
         if state is None or not processes.is_main() or self.saved == position(state):
             return
+        self.write_tables(state)
         if self.last.exists() and self.last_is_whole:
             os.replace(self.last, self.previous)
         save_checkpoint(self.last, state)
         self.last_is_whole, self.saved = True, position(state)
-        self.write_tables(state)
 
     def finish(self, state: State) -> None:
         """Mark the run as complete: starting it again changes nothing."""
         state["finished"] = True
         self.keep(dict(state))
         self.save()
+        self.drop_previous()
+
+    def drop_previous(self) -> None:
+        """A finished run needs no state to fall back on."""
+        if processes.is_main():
+            self.previous.unlink(missing_ok=True)
 
     def write_tables(self, state: State) -> None:
-        """The CSV files and the labelled ids of a state."""
+        """The CSV files and the labelled ids of a state, with the seconds that this run folder has
+        measured."""
         if not processes.is_main():
             return
-        write_csv(self.tables / "metrics.csv", METRICS, state["metrics"])
+        metrics = [[*row, self.seconds.get((row[0], row[2]))] for row in state["metrics"]]
+        write_csv(self.tables / "metrics.csv", METRICS, metrics)
         if state["cycles"]:
-            write_csv(self.tables / "cycles.csv", CYCLES, state["cycles"])
+            rows = [[*row, self.seconds_of(row[0])] for row in state["cycles"]]
+            write_csv(self.tables / "cycles.csv", CYCLES, rows)
         if state["per_class"]:
             write_csv(self.tables / "per_class.csv", PER_CLASS, state["per_class"])
         for cycle, picks in enumerate(state["labeled"]):
             self.write_labeled(cycle, picks)
+
+    def seconds_of(self, cycle: int) -> float:
+        """Seconds spent on the epochs of a cycle."""
+        return sum((s for (c, _), s in self.seconds.items() if c == cycle), 0.0)
+
+    def _read_seconds(self) -> dict[tuple[int, int], float]:
+        """Seconds by (cycle, epoch) from metrics.csv: wall-clock time is the one thing last.pth
+        does not hold."""
+        path = self.tables / "metrics.csv"
+        seconds = {}
+        for line in read_lines(path)[1:] if path.exists() else []:
+            fields = line.split(",")
+            with contextlib.suppress(
+                ValueError
+            ):  # a line cut short tells nothing, and costs nothing else
+                if len(fields) == len(METRICS):
+                    seconds[int(fields[0]), int(fields[2])] = float(fields[-1])
+        return seconds
 
     def write_labeled(self, cycle: int, picks: list[int]) -> None:
         """The image ids chosen in a cycle, in order."""
@@ -239,7 +280,8 @@ def environment(config: Config) -> dict[str, Any]:
 
 
 def git(*arguments: str) -> str | None:
-    """The output of a git command in this repository, None where there is no git or no repository."""
+    """The output of a git command in this repository, None where there is no git or no
+    repository."""
     root = Path(__file__).parent.parent
     try:
         done = subprocess.run(

@@ -1,8 +1,10 @@
-"""Randomness by position: every draw is a function of (seed, purpose, cycle, epoch) and of nothing that happened before.
+"""Randomness by position: every draw is a function of (seed, purpose, cycle, epoch) and of nothing
+that happened before.
 
-This is what makes resume exact without storing generator states, and what gives two methods with the same seed the same
-crops for the same image in the same epoch. Draws are made for the whole pool, then looked up by pool position, so they
-depend neither on which images are labelled nor on the number of processes.
+This is what makes resume exact without storing generator states, and what gives two methods with
+the same seed the same crops for the same image in the same epoch. Draws are made for the whole
+pool, then looked up by pool position, so they depend neither on which images are labelled nor on
+the number of processes.
 """
 
 import hashlib
@@ -25,8 +27,8 @@ def generator(seed: int, purpose: str, cycle: int = 0, epoch: int = 0) -> torch.
 def epoch_order(seed: int, pool_size: int, positions: Tensor, cycle: int, epoch: int) -> Tensor:
     """int64 (len(positions),): the pool positions to train on, in this epoch's order.
 
-    The whole pool is permuted and the wanted positions are kept, so that the order of two images never depends on
-    which others are labelled.
+    The whole pool is permuted and the wanted positions are kept, so that the order of two images
+    never depends on which others are labelled.
     """
     order = torch.randperm(pool_size, generator=generator(seed, "order", cycle, epoch))
     wanted = torch.zeros(pool_size, dtype=torch.bool)
@@ -37,7 +39,8 @@ def epoch_order(seed: int, pool_size: int, positions: Tensor, cycle: int, epoch:
 def crop_draws(
     seed: int, pool_size: int, padding: int, cycle: int, epoch: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Row offset and column offset in 0..2*padding (int64) and whether to flip (bool), each (pool_size,)."""
+    """Row offset and column offset in 0..2*padding (int64) and whether to flip (bool), each
+    (pool_size,)."""
     source = generator(seed, "crop", cycle, epoch)
     rows = torch.randint(2 * padding + 1, (pool_size,), generator=source)
     columns = torch.randint(2 * padding + 1, (pool_size,), generator=source)
@@ -45,5 +48,6 @@ def crop_draws(
 
 
 def turn_draws(seed: int, pool_size: int, epoch: int) -> Tensor:
-    """int64 (pool_size, 4): for each image its four turns in random order, one for each forward pass."""
+    """int64 (pool_size, 4): for each image its four turns in random order, one for each forward
+    pass."""
     return torch.rand(pool_size, 4, generator=generator(seed, "turns", 0, epoch)).argsort(1)

@@ -1,7 +1,8 @@
-"""Query strategies: (logits, k, generator) -> k positions into the candidates, the most wanted first.
+"""Query strategies: (logits, k, generator) -> k positions into the candidates, the most wanted
+first.
 
-Logits are float32 (n, classes) in candidate order. Each strategy is a pure function; ties go to the earlier candidate.
-Only `random` draws from the generator.
+Logits are float32 (n, classes) in candidate order. Each strategy is a pure function; ties go to the
+earlier candidate. Only `random` draws from the generator.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,8 @@ Strategy = Callable[[Tensor, int, torch.Generator], Tensor]
 
 
 def even_intervals(n: int, k: int) -> Tensor:
-    """int64 (k,): positions floor(j * n / k), j = 0..k-1. The released code's `j * 5` is k = n / 5."""
+    """int64 (k,): positions floor(j * n / k), j = 0..k-1. The released code's `j * 5` is k = n /
+    5."""
     return torch.arange(k) * n // k
 
 
@@ -28,7 +30,8 @@ def confidence(logits: Tensor, k: int, generator: torch.Generator) -> Tensor:
 
 
 def normalized_confidence(logits: Tensor, k: int, generator: torch.Generator) -> Tensor:
-    """As `confidence`, with each row of logits divided by its L2 norm first (released code, `get_plabels3`)."""
+    """As `confidence`, with each row of logits divided by its L2 norm first (released code,
+    `get_plabels3`)."""
     return smallest(F.normalize(logits, dim=1).softmax(1).amax(1), k)
 
 
@@ -45,7 +48,8 @@ def margin(logits: Tensor, k: int, generator: torch.Generator) -> Tensor:
 
 
 def class_balanced(logits: Tensor, k: int, generator: torch.Generator) -> Tensor:
-    """Up to k // classes per predicted class in candidate order, the rest from what remains, in order.
+    """Up to k // classes per predicted class in candidate order, the rest from what remains, in
+    order.
 
     The set is that of the released code's `get_plabels2`, which fills up class by class.
     """

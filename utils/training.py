@@ -1,4 +1,5 @@
-"""The training loop, in one place: rotation.py and the classifier scripts differ in data, head and length only."""
+"""The training loop, in one place: rotation.py and the classifier scripts differ in data, head and
+length only."""
 
 import math
 import time
@@ -27,7 +28,8 @@ class Task(NamedTuple):
     Attributes:
         pool_size: images in the pool.
         positions: int64 (n,), the pool positions to train on.
-        passes: (cycle, epoch) -> function of pool positions (b,) that yields the forward passes of one step as
+        passes: (cycle, epoch) -> function of pool positions (b,) that yields the forward passes of
+            one step as
             (inputs float32 (b, 3, h, w), targets int64 (b,)); `num_passes` of them.
         evaluate: network -> (mean loss, accuracy in percent).
         eval_cost: images that `evaluate` scores, for the estimate of the time left.
@@ -49,17 +51,19 @@ class Task(NamedTuple):
 
 
 def fresh_network(config: Config, num_classes: int, cycle: int, device: torch.device) -> nn.Module:
-    """A network with weights drawn for this seed and cycle, in channels_last order; no global draw is left behind."""
+    """A network with weights drawn for this seed and cycle, in its own memory order; no global draw
+    is left behind."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "weights", cycle))
         net = build(config.depth, config.width, num_classes)
+    memory_format = net.memory_format
     if config.sync_batchnorm:
         if device.type != "cuda" or processes.world_size() == 1:
             raise UserError(
                 "sync_batchnorm needs several CUDA processes (torchrun --nproc_per_node=N): leave it out"
             )
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
-    net = net.to(device, memory_format=torch.channels_last)
+    net = net.to(device, memory_format=memory_format)
     if config.compile:
         net.compile()
     return net
@@ -68,7 +72,8 @@ def fresh_network(config: Config, num_classes: int, cycle: int, device: torch.de
 def describe(
     config: Config, pool: Images, num_classes: int, mean: list[float], std: list[float]
 ) -> dict[str, Any]:
-    """What a checkpoint says of its weights beside `net`, `acc` and `epoch`: the network, its data and how they are read."""
+    """What a checkpoint says of its weights beside `net`, `acc` and `epoch`: the network, its data
+    and how they are read."""
     return {
         "version": VERSION, "depth": config.depth, "width": config.width, "num_classes": num_classes,
         "dataset": config.dataset, "classes": pool.classes, "img_size": config.img_size,
@@ -77,10 +82,11 @@ def describe(
 
 
 def load_weights(path: Path, net: nn.Module, description: dict[str, Any]) -> dict[str, Any]:
-    """Load a checkpoint's weights into a network and return the checkpoint, if it fits what we expect of it.
+    """Load a checkpoint's weights into a network and return the checkpoint, if it fits what we
+    expect of it.
 
-    The released code's files say nothing of themselves but `net`, `acc` and `epoch`; their names may begin with
-    `module.`. For them the shapes alone are compared.
+    The released code's files say nothing of themselves but `net`, `acc` and `epoch`; their names
+    may begin with `module.`. For them the shapes alone are compared.
 
     Raises:
         UserError: other shapes, or made from other data or with another reading of them.
@@ -119,12 +125,14 @@ def learning_rate(config: Config, milestones: tuple[int, ...], epoch: int) -> fl
 
 
 def weights_of(net: nn.Module) -> dict[str, Tensor]:
-    """A copy of all parameters and buffers (a reference would turn into the last epoch's weights)."""
+    """A copy of all parameters and buffers (a reference would turn into the last epoch's
+    weights)."""
     return {name: value.detach().clone() for name, value in net.state_dict().items()}
 
 
 def momentum_of(net: nn.Module, optimizer: torch.optim.SGD) -> list[Tensor]:
-    """A copy of the momentum buffers in parameter order; empty before the first step or without momentum."""
+    """A copy of the momentum buffers in parameter order; empty before the first step or without
+    momentum."""
     states = [
         optimizer.state[p].get("momentum_buffer") for p in net.parameters() if p in optimizer.state
     ]
@@ -132,7 +140,8 @@ def momentum_of(net: nn.Module, optimizer: torch.optim.SGD) -> list[Tensor]:
 
 
 def restore(net: nn.Module, optimizer: torch.optim.SGD, state: State) -> None:
-    """Put the weights and momentum of a state back, in the memory order of the network's own tensors."""
+    """Put the weights and momentum of a state back, in the memory order of the network's own
+    tensors."""
     net.load_state_dict(state["net"])
     for parameter, buffer in zip(net.parameters(), state["momentum"], strict=False):
         optimizer.state[parameter]["momentum_buffer"] = (
@@ -158,8 +167,9 @@ def train_epoch(
 ) -> tuple[float, float]:
     """One pass over the task's images; returns mean training loss and accuracy in percent.
 
-    Every process takes its share of each global batch. A step sums gradients over its passes and over processes, so it
-    is the step of the mean loss of the global batch. Nothing waits for the GPU until the epoch ends.
+    Every process takes its share of each global batch. A step sums gradients over its passes and
+    over processes, so it is the step of the mean loss of the global batch. Nothing waits for the
+    GPU until the epoch ends.
     """
     net.train()
     precision = processes.choose_precision(config.precision, device)
@@ -206,9 +216,11 @@ def score(
     device: torch.device,
     precision: torch.dtype = torch.float32,
 ) -> Tensor:
-    """`forward` of all positions 0..n-1 in eval mode, without gradients, in batches shared out over the processes.
+    """`forward` of all positions 0..n-1 in eval mode, without gradients, in batches shared out over
+    the processes.
 
-    Returns float32 (n, columns) in host memory. What ranks images is scored in float32, the default.
+    Returns float32 (n, columns) in host memory. What ranks images is scored in float32, the
+    default.
     """  # fmt: skip
     net.eval()
     with torch.no_grad(), autocast(device, precision):
@@ -229,12 +241,15 @@ def train_cycle(
     device: torch.device,
     work_after: float = 0,
 ) -> None:
-    """Train the epochs of `state["cycle"]` that are not in `state` yet; `state` then holds the end of the cycle.
+    """Train the epochs of `state["cycle"]` that are not in `state` yet; `state` then holds the end
+    of the cycle.
 
-    The optimiser and its schedule begin anew with the cycle. The best epoch on `task.evaluate` is kept beside the last.
+    The optimiser and its schedule begin anew with the cycle. The best epoch on `task.evaluate` is
+    kept beside the last.
 
     Args:
-        work_after: images to train in later cycles (times 3) and to score, for the estimate of the time left.
+        work_after: images to train in later cycles (times 3) and to score, for the estimate of the
+            time left.
 
     Raises:
         UserError: the loss is no longer finite, or memory is out; the last good checkpoint stays.
@@ -276,15 +291,14 @@ def train_cycle(
             state["best"] = {"net": weights_of(net), "acc": test_accuracy, "epoch": epoch}
         state["net"], state["momentum"] = weights_of(net), momentum_of(net, optimizer)
         state["finished_epoch"], state["last_accuracy"] = epoch, test_accuracy
-        seconds = time.perf_counter() - epoch_began
+        seconds = run.seconds[cycle, epoch] = time.perf_counter() - epoch_began
         best = state["best"]["acc"] if state["best"]["net"] else None
-        state["metrics"] = [*state["metrics"], [cycle, task.labels, epoch, rate, train_loss, train_accuracy,
-                                                test_loss, test_accuracy, best, seconds]]  # fmt: skip
-        state["seconds"] += seconds
+        scores = [rate, train_loss, train_accuracy, test_loss, test_accuracy, best]
+        state["metrics"] = [*state["metrics"], [cycle, task.labels, epoch, *scores]]
         run.keep(dict(state))
         left = work_an_epoch * (task.epochs - 1 - epoch) + work_after
         pace = (time.perf_counter() - began) / (work_an_epoch * (epoch + 1 - first_epoch))
-        processes.say(epoch_line(state["metrics"][-1], task.epochs, left * pace))
+        processes.say(epoch_line([*state["metrics"][-1], seconds], task.epochs, left * pace))
         if (epoch + 1) % config.checkpoint_every == 0 or epoch == task.epochs - 1:
             run.save()
 
@@ -311,6 +325,6 @@ def new_state() -> State:
     """The state of a run before its first epoch."""
     return {
         "version": VERSION, "cycle": 0, "finished_epoch": -1, "finished": False, "net": {}, "momentum": [],
-        "best": {"net": {}, "acc": -1.0, "epoch": -1}, "last_accuracy": None, "seconds": 0.0,
+        "best": {"net": {}, "acc": -1.0, "epoch": -1}, "last_accuracy": None,
         "labeled": [], "metrics": [], "cycles": [], "per_class": [],
     }  # fmt: skip

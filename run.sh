@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# All of PT4AL from nothing: .venv, requirements, every step with its random baseline, the figures.
+#
+#   ./run.sh [PRESET] [--seeds N] [--field value ...]     default: digits, 1 seed; fields as in config.py
+#
+# A run that was interrupted goes on where it stopped when the same command is given again.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+preset=digits seeds=1 fields=()
+if [[ $# -gt 0 && $1 != -* ]]; then preset=$1; shift; fi
+while [[ $# -gt 0 ]]; do
+    case $1 in
+        --seeds) seeds=${2:-}; shift $(($# > 1 ? 2 : 1)) ;;
+        --seed | --run | --experiment) echo "run.sh: error: $1 is set by run.sh itself; use --seeds N" >&2; exit 2 ;;
+        -h | --help) sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+        *) fields+=("$1"); shift ;;
+    esac
+done
+[[ $seeds =~ ^[1-9][0-9]*$ ]] || { echo "run.sh: error: --seeds is '$seeds': it must be 1 or more" >&2; exit 2; }
+
+source "$root/utils/venv.sh" requirements.txt
+
+step() { echo; echo "== $*"; python "$root/$1" "${@:2}"; }
+baseline=(--strategy random --first-pick random --candidates all)
+runs=()
+for ((seed = 0; seed < seeds; seed++)); do
+    arguments=("$preset" --seed "$seed" ${fields[@]+"${fields[@]}"})
+    step rotation.py "${arguments[@]}"
+    step make_batches.py "${arguments[@]}"
+    step main.py "${arguments[@]}"
+    step main.py "${arguments[@]}" "${baseline[@]}"
+    step main_pt4al.py "${arguments[@]}"
+    step main_pt4al.py "${arguments[@]}" --first-pick random
+    step whole_dataset.py "${arguments[@]}"
+    read -r experiment strategy first_pick < <(PYTHONPATH=$root python -c \
+        'import config; c = config.from_command_line(""); print(c.experiment_name, c.strategy, c.first_pick)' "${arguments[@]}")
+    for name in "main-$strategy" main-random "cold-start-$first_pick" cold-start-random whole-dataset; do
+        runs+=("runs/$experiment/$name")
+    done
+done
+
+step utils/show_batches.py "${arguments[@]}"
+step utils/plot_curves.py "runs/$experiment/main-$strategy"
+step utils/generate_acc_curves.py "${runs[@]}" --out "figures/$preset.png" --title "$preset, $seeds seed(s)"

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# The whole test suite: .venv, requirements, ruff, pytest. Arguments go to pytest: ./test.sh -k strategies
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cd "$root"
+
+source utils/venv.sh requirements-test.txt
+
+ruff check .
+ruff format --check .
+python -m pytest "$@"

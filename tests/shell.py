@@ -1,0 +1,68 @@
+"""What the tests share: run a script through the shell in its own folder, and compare what runs
+leave behind."""
+
+import csv
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+TINY = ["--rotation-epochs", "2", "--epochs", "3", "--milestones", "2", "--cycles", "3", "--num-batches", "4",
+        "--width", "8", "--eval-every", "2", "--checkpoint-every", "2"]  # fmt: skip
+RANDOM_BASELINE = ["--strategy", "random", "--first-pick", "random", "--candidates", "all"]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}
+
+
+def command(script: str, *arguments: str, processes: int = 1) -> list[str]:
+    launcher = (
+        []
+        if processes == 1
+        else ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    )
+    return [sys.executable, *launcher, str(ROOT / script), *arguments]
+
+
+def run(
+    folder: Path, script: str, *arguments: str, status: int = 0, processes: int = 1
+) -> subprocess.CompletedProcess:
+    """Run `python SCRIPT ARGUMENTS` in a folder and require an exit status."""
+    done = subprocess.run(
+        command(script, *arguments, processes=processes), cwd=folder, env=environment(), capture_output=True,
+        text=True, stdin=subprocess.DEVNULL, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == status, (
+        f"{script} {arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    )
+    return done
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file that scripts leave in a working folder, by name; of CSV files all but the
+    wall-clock column."""
+    files = {}
+    for top in ("checkpoint", "loss", "runs"):
+        for path in sorted((folder / top).rglob("*")):
+            if path.is_file() and path.name not in (".lock", ".holder"):
+                data = path.read_bytes()
+                if path.suffix == ".csv":
+                    table = list(csv.reader(io.StringIO(data.decode())))
+                    keep = [i for i, name in enumerate(table[0]) if name != "seconds"]
+                    data = repr([[line[i] for i in keep] for line in table]).encode()
+                files[str(path.relative_to(folder))] = data
+    return files
+
+
+def differences(a: Path, b: Path) -> list[str]:
+    """Names of the files that one folder lacks or that differ."""
+    left, right = content(a), content(b)
+    return sorted(name for name in set(left) | set(right) if left.get(name) != right.get(name))

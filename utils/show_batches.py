@@ -1,0 +1,82 @@
+"""Show what the pretext task found hard and easy: for each batch a row of its images, its losses
+and its class mix.
+
+Reads:  loss/<experiment>/rotation_loss.txt and batch_<i>.txt, the training images
+Writes: a PNG (default: loss/<experiment>/batches.png)
+Run:    python utils/show_batches.py digits
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # no display is needed
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from config import Config, from_command_line
+from loader import id_key, load_images
+from utils.batches import find_batches, read_losses
+from utils.console import run_script
+from utils.strategies import even_intervals
+
+IMAGES_A_ROW = 16
+
+
+@dataclass(frozen=True)
+class Options(Config):
+    """Which batches to show, and where to put the picture."""
+
+    out: str = ""
+    """The picture; empty: loss/EXPERIMENT/batches.png."""
+    title: str = ""
+    """Above the picture; empty: the folder."""
+
+
+def main() -> None:
+    config = from_command_line(__doc__, Options)
+    (pool,) = load_images(config, torch.device("cpu"), ("train",))
+    batches, _ = find_batches(config, pool)
+    texts, ids = read_losses(config.loss_dir / "rotation_loss.txt")
+    loss_of = {id_key(image_id): float(text) for text, image_id in zip(texts, ids, strict=True)}
+    figure, axes = plt.subplots(
+        len(batches), 2, figsize=(12, 0.75 * len(batches) + 0.9), squeeze=False, layout="constrained",
+        width_ratios=[3, 1], sharex="col",
+    )  # fmt: skip
+    for i, (batch, (left, right)) in enumerate(zip(batches, axes, strict=True)):
+        shown = [batch[j] for j in even_intervals(len(batch), min(IMAGES_A_ROW, len(batch)))]
+        pixels = pool.pixels[torch.tensor(shown)].numpy()
+        left.imshow(np.concatenate(list(pixels), axis=1))
+        left.set(xticks=[], yticks=[])
+        losses = [loss_of[key] for key in (id_key(pool.ids[j]) for j in batch) if key in loss_of]
+        span = f"{max(losses):.2g} to {min(losses):.2g}" if losses else "no losses"
+        left.set_ylabel(f"batch {i}\n{span}", rotation=0, ha="right", va="center", fontsize=8)
+        counts = np.bincount(pool.labels[torch.tensor(batch)].numpy(), minlength=len(pool.classes))
+        right.bar(range(len(counts)), 100 * counts / len(batch), color="tab:blue")
+        right.axhline(100 / len(counts), color="grey", lw=0.5, ls=":")
+        right.tick_params(labelsize=7)
+        right.set_ylabel("%", fontsize=7, rotation=0)
+    if len(pool.classes) <= 20:
+        axes[-1, 1].set_xticks(
+            range(len(pool.classes)),
+            pool.classes,
+            rotation=90 if max(map(len, pool.classes)) > 2 else 0,
+        )
+    axes[-1, 1].set_xlabel("class (dotted: even mix)", fontsize=8)
+    axes[-1, 0].set_xlabel(
+        "hardest to easiest within the batch; on the left the range of rotation losses", fontsize=8
+    )
+    figure.suptitle(config.title or str(config.loss_dir))
+    out = Path(config.out) if config.out else config.loss_dir / "batches.png"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=110)
+    print(out)
+
+
+if __name__ == "__main__":
+    run_script(main)
