@@ -66,3 +66,12 @@ def differences(a: Path, b: Path) -> list[str]:
     """Names of the files that one folder lacks or that differ."""
     left, right = content(a), content(b)
     return sorted(name for name in set(left) | set(right) if left.get(name) != right.get(name))
+
+
+def times(folder: Path) -> dict[str, int]:
+    """When each file was last written, locks apart."""
+    return {
+        str(path.relative_to(folder)): path.stat().st_mtime_ns
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in (".lock", ".holder")
+    }

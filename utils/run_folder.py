@@ -7,6 +7,7 @@ was killed.
 """
 
 import contextlib
+import json
 import os
 import platform
 import shutil
@@ -98,7 +99,12 @@ class RunFolder:
         if self.config.restart:
             self._delete()
         if stored.exists():
-            compare(read_json(stored), record, self.tables)
+            known = read_json(stored)
+            compare(
+                {**known["parameters"], **known["inputs"]},
+                {**record["parameters"], **inputs},
+                self.tables,
+            )
         state = self._read_state()
         self.seconds = self._read_seconds() if state else {}
         if state is not None and state["finished"]:
@@ -238,15 +244,13 @@ def lock_folder(folder: Path) -> None:
 
 
 def compare(stored: dict[str, Any], ours: dict[str, Any], folder: Path) -> None:
-    """Refuse a folder made with other parameters or inputs, naming what differs and how."""
-    differences = []
-    for part in ("parameters", "inputs"):
-        old, new = stored.get(part, {}), ours[part]
-        for name in sorted(set(old) | set(new)):
-            a, b = old.get(name), new.get(name)
-            a, b = (list(x) if isinstance(x, tuple) else x for x in (a, b))
-            if a != b and name not in MACHINE_FIELDS:
-                differences.append(f"{name} (was {shorten(a)}, now {shorten(b)})")
+    """Refuse a folder made from other parameters or inputs, naming what differs and how."""
+    ours = json.loads(json.dumps(ours))  # as it would read once stored: tuples are lists
+    differences = [
+        f"{name} (was {shorten(stored.get(name))}, now {shorten(ours.get(name))})"
+        for name in sorted(set(stored) | set(ours))
+        if stored.get(name) != ours.get(name) and name not in MACHINE_FIELDS
+    ]
     if differences:
         raise UserError(
             f"{folder} was made with other parameters: {', '.join(differences)}. "

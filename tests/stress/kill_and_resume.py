@@ -7,6 +7,7 @@ Prints a line a scenario and exits with status 1 on the first difference.
 """
 
 import argparse
+import os
 import random
 import shutil
 import signal
@@ -66,8 +67,6 @@ def kill_until_done(
                 time.sleep(source.uniform(0, seconds))
                 if process.poll() is None:
                     # the whole session dies under SIGKILL, as a machine does; other signals go to the script
-                    import os
-
                     os.killpg(
                         process.pid, number
                     ) if number == signal.SIGKILL else process.send_signal(number)

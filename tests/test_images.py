@@ -1,0 +1,270 @@
+import hashlib
+import io
+import pickle
+import tarfile
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision import datasets
+from torchvision.transforms import functional as tv
+
+from config import CIFAR10, DIGITS, Config
+from loader import (
+    CIFAR10_MEAN,
+    CIFAR10_STD,
+    channel_statistics,
+    crop_and_flip,
+    load_images,
+    normalise,
+    turn,
+)
+from utils.console import UserError
+from utils.seeding import crop_draws, epoch_order, turn_draws
+
+CPU = torch.device("cpu")
+
+
+def some_images(n: int, size: int = 32) -> torch.Tensor:
+    """uint8 (n, 3, size, size) in channels_last order, all different."""
+    pixels = torch.randint(
+        256, (n, size, size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(n)
+    )
+    return pixels.permute(0, 3, 1, 2)
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=12))
+def test_turn_is_rot90_of_each_image(turns: list[int]):
+    images = some_images(len(turns))
+    for image, k, turned in zip(images, turns, turn(images, torch.tensor(turns)), strict=True):
+        assert torch.equal(turned, torch.rot90(image, k, (1, 2)))
+
+
+@given(st.integers(1, 9), st.integers(0, 6), st.integers(0, 99))
+def test_crop_and_flip_are_torchvisions_on_the_same_offsets(n: int, padding: int, epoch: int):
+    images = some_images(n)
+    rows, columns, flips = crop_draws(0, n, padding, 0, epoch)
+    ours = crop_and_flip(images, rows, columns, flips, padding)
+    for i in range(n):
+        image = tv.pad(images[i], [padding])  # black, as RandomCrop(32, padding=4) does it
+        image = tv.crop(image, int(rows[i]), int(columns[i]), 32, 32)
+        assert torch.equal(ours[i], tv.hflip(image) if flips[i] else image)
+
+
+def test_crop_draws_cover_all_offsets_and_flip_half():
+    rows, columns, flips = crop_draws(0, 20_000, 4, 0, 0)
+    # Each of 9 offsets is expected 2,222 times, standard deviation 44; 5 of those are the margin.
+    for draw in (rows, columns):
+        counts = torch.bincount(draw)
+        assert len(counts) == 9 and (counts - 2222).abs().max() < 222
+    assert abs(flips.sum().item() - 10_000) < 5 * 71
+
+
+def test_normalise_is_torchvisions():
+    images = some_images(4)
+    ours = normalise(images, list(CIFAR10_MEAN), list(CIFAR10_STD))
+    theirs = tv.normalize(images.float() / 255, CIFAR10_MEAN, CIFAR10_STD)
+    assert torch.equal(ours, theirs)
+
+
+def test_channel_statistics_are_those_of_the_pixels():
+    (pool,) = load_images(replace(DIGITS, img_size=24), CPU, ("train",))
+    mean, std = channel_statistics(pool)
+    values = pool.pixels.double() / 255
+    assert mean == pytest.approx(values.mean((0, 1, 2)).tolist(), abs=1e-9)
+    assert std == pytest.approx(values.std((0, 1, 2), correction=0).tolist(), abs=1e-9)
+
+
+def test_order_of_two_images_does_not_depend_on_the_others():
+    everything = epoch_order(7, 100, torch.arange(100), 2, 3).tolist()
+    some = epoch_order(7, 100, torch.tensor([5, 90, 17, 3]), 2, 3).tolist()
+    assert some == [i for i in everything if i in {5, 90, 17, 3}]
+    assert sorted(everything) == list(range(100))
+    assert everything != epoch_order(7, 100, torch.arange(100), 2, 4).tolist()
+
+
+def test_turn_draws_give_each_image_its_four_turns_once():
+    turns = turn_draws(0, 5000, 1)
+    assert turns.sort(1).values.tolist() == [[0, 1, 2, 3]] * 5000
+    # Every turn is first for a quarter of the images: 1,250, standard deviation 31; 5 of those are the margin.
+    assert (torch.bincount(turns[:, 0]) - 1250).abs().max() < 155
+
+
+def test_digits_are_split_for_good():
+    pool, test = load_images(DIGITS, CPU)
+    assert (len(pool), len(test), pool.pixels.shape[1:]) == (1438, 359, (16, 16, 3))
+    assert not {x.split("/")[-1] for x in pool.ids} & {x.split("/")[-1] for x in test.ids}
+    assert pool.ids[0] == "./DATA/train/0/0.png"
+    assert set(pool.labels.tolist()) == set(test.labels.tolist()) == set(range(10))
+
+
+def test_bgr_swaps_the_channels():
+    folder = {"dataset": "digits", "img_size": 16}
+    rgb, bgr = (
+        load_images(Config(**folder, channel_order=order), CPU, ("train",))[0]
+        for order in ("rgb", "bgr")
+    )
+    assert torch.equal(rgb.pixels, bgr.pixels.flip(3))
+
+
+# --- CIFAR-10 by torchvision's own class, from a small archive in its own format
+
+
+def cifar_archive() -> tuple[bytes, np.ndarray, list[int], dict[str, str]]:
+    """A tar.gz like the original's with 3 images a file, its pixels (18, 32, 32, 3), labels, and MD5 sums by name."""
+    source = np.random.default_rng(0)
+    pixels = source.integers(256, size=(18, 32, 32, 3), dtype=np.uint8)
+    labels = source.integers(10, size=18).tolist()
+    names = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
+    files = {}
+    for i, name in enumerate(names):
+        part = slice(3 * i, 3 * i + 3)
+        rows = (
+            pixels[part].transpose(0, 3, 1, 2).reshape(3, -1)
+        )  # red, then green, then blue planes
+        files[name] = pickle.dumps({"data": rows, "labels": labels[part]})
+    files["batches.meta"] = pickle.dumps({"label_names": [f"class {i}" for i in range(10)]})
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    return (
+        buffer.getvalue(),
+        pixels,
+        labels,
+        {name: hashlib.md5(data).hexdigest() for name, data in files.items()},
+    )
+
+
+@pytest.fixture
+def small_cifar(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[tuple[Path, np.ndarray, list[int]]]:
+    """torchvision's CIFAR10 with its checksum list replaced, and its download address on this machine."""
+    archive, pixels, labels, sums = cifar_archive()
+    served = tmp_path / "served"
+    served.mkdir()
+    (served / datasets.CIFAR10.filename).write_bytes(archive)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(served))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/{datasets.CIFAR10.filename}"
+    monkeypatch.setattr(datasets.CIFAR10, "url", address)
+    monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", hashlib.md5(archive).hexdigest())
+    monkeypatch.setattr(
+        datasets.CIFAR10,
+        "train_list",
+        [[f"data_batch_{i}", sums[f"data_batch_{i}"]] for i in range(1, 6)],
+    )
+    monkeypatch.setattr(datasets.CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
+    meta = {"filename": "batches.meta", "key": "label_names", "md5": sums["batches.meta"]}
+    monkeypatch.setattr(datasets.CIFAR10, "meta", meta)
+    yield tmp_path, pixels, labels
+    server.shutdown()
+
+
+def test_cifar10_is_downloaded_verified_and_read(small_cifar: tuple[Path, np.ndarray, list[int]]):
+    folder, pixels, labels = small_cifar
+    config = replace(CIFAR10, data_dir=str(folder / "DATA"))
+    pool, test = load_images(config, CPU)
+    assert np.array_equal(pool.pixels.numpy(), pixels[:15]) and np.array_equal(
+        test.pixels.numpy(), pixels[15:]
+    )
+    assert pool.labels.tolist() + test.labels.tolist() == labels
+    assert pool.ids[4] == f"{folder}/DATA/train/{labels[4]}/4.png"
+    assert (folder / "DATA" / datasets.CIFAR10.filename).exists()
+
+
+def test_a_damaged_download_is_refused(
+    small_cifar: tuple[Path, np.ndarray, list[int]], monkeypatch
+):
+    folder, _, _ = small_cifar
+    monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", "0" * 32)
+    with pytest.raises(UserError, match="cifar10 is not in .* and could not be downloaded"):
+        load_images(replace(CIFAR10, data_dir=str(folder / "DATA")), CPU)
+
+
+# --- folders
+
+
+def make_folder(root: Path) -> dict[str, Image.Image]:
+    """Two classes, one 20x20 image of each kind that Pillow writes in the pool, two test images."""
+    base = Image.fromarray(np.random.default_rng(0).integers(256, size=(20, 20, 3), dtype=np.uint8))
+    grey16 = Image.fromarray((np.asarray(base.convert("L")).astype(np.uint16) << 8) + 7)
+    made = {
+        "train/b class/rgb.png": base,
+        "train/b class/grey.png": base.convert("L"),
+        "train/b class/16 bit.png": grey16,
+        "train/b class/palette@2.gif": base.convert("P"),
+        "train/a_1/alpha_é.png": base.convert("RGBA"),
+        "train/a_1/cmyk.jpg": base.convert("CMYK"),
+        "train/a_1/one.png": base.resize((1, 1)),
+        "train/a_1/bits.tif": base.convert("1"),
+        "test/b class/x.png": base,
+        "test/a_1/y.webp": base,
+    }
+    for name, image in made.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+    base.save(root / "train/a_1/moving.gif", save_all=True, append_images=[base.rotate(90)])
+    (root / "train/a_1/notes.txt").write_text("not an image")
+    (root / "train/a_1/.hidden.png").write_text("not an image")
+    return made
+
+
+def test_folder_reads_every_kind_of_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    made = make_folder(tmp_path)
+    pool, test = load_images(
+        replace(CIFAR10, dataset="folder", data_dir=str(tmp_path), img_size=20), CPU
+    )
+    assert pool.classes == test.classes == ["a_1", "b class"]
+    by_name = {
+        image_id.removeprefix(f"{tmp_path}/"): pool.pixels[i].numpy()
+        for i, image_id in enumerate(pool.ids)
+    }
+    assert set(by_name) == {name for name in made if name.startswith("train")} | {
+        "train/a_1/moving.gif"
+    }
+    rgb, grey = (
+        np.asarray(made[f"train/b class/{kind}.png"].convert("RGB")) for kind in ("rgb", "grey")
+    )
+    assert np.array_equal(by_name["train/b class/rgb.png"], rgb)
+    assert np.array_equal(by_name["train/b class/grey.png"], grey)
+    assert np.array_equal(by_name["train/b class/16 bit.png"], grey)  # its upper bytes
+    assert np.array_equal(by_name["train/a_1/alpha_é.png"], rgb)
+    assert (by_name["train/a_1/one.png"] == by_name["train/a_1/one.png"][0, 0]).all()
+    assert "1 files are no images by their ending" in capsys.readouterr().out
+
+
+def test_folder_classes_sort_as_numbers_and_images_are_resized(tmp_path: Path):
+    for split in ("train", "test"):
+        for name in ("10", "9", "2"):
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.new("RGB", (64, 48), (int(name), 0, 0)).save(
+                tmp_path / split / name / f"{name}.jpeg"
+            )
+    (pool,) = load_images(
+        replace(CIFAR10, dataset="folder", data_dir=str(tmp_path)), CPU, ("train",)
+    )
+    assert pool.classes == ["2", "9", "10"] and pool.pixels.shape == (3, 32, 32, 3)
+
+
+def test_batches_come_from_host_memory_as_from_the_device():
+    """`resident_share 0` keeps the pool in host memory; the images are the same."""
+    resident, streamed = (
+        load_images(replace(DIGITS, resident_share=s), CPU, ("train",))[0] for s in (0.5, 0.0)
+    )
+    chosen = torch.tensor([3, 1, 700])
+    assert torch.equal(resident.batch(chosen), streamed.batch(chosen))
