@@ -1,4 +1,4 @@
-"""Every script through the shell, on the digits at a tiny schedule: files, columns, counts, and that something is learned."""
+"""Every script through the shell, on the digits at a tiny schedule: files, columns, counts, learning."""
 
 import json
 from pathlib import Path
@@ -166,7 +166,9 @@ def test_settings_work_together(finished: Path, tmp_path: Path, flags: list[str]
         lines(tmp_path / f"runs/digits-seed0/main-{flags[1]}/labeled/cycle_{i}.txt")
         for i in range(2)
     ]
-    assert len(set(sum(chosen, []))) == 2 * (5 if "--labels-per-cycle" in flags else LABELS)
+    assert len({x for picks in chosen for x in picks}) == 2 * (
+        5 if "--labels-per-cycle" in flags else LABELS
+    )
 
 
 def test_the_random_baseline_needs_no_batches(tmp_path: Path):

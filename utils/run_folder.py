@@ -90,8 +90,9 @@ class RunFolder:
 
     def _open(self, inputs: dict[str, Any]) -> State | None:
         lock_folder(self.tables)
+        parameters = {k: v for k, v in asdict(self.config).items() if k != "restart"}
         record = {
-            "parameters": asdict(self.config),
+            "parameters": parameters,
             "inputs": inputs,
             "made_with": environment(self.config),
         }
@@ -102,7 +103,7 @@ class RunFolder:
             known = read_json(stored)
             compare(
                 {**known["parameters"], **known["inputs"]},
-                {**record["parameters"], **inputs},
+                {**parameters, **inputs},
                 self.tables,
             )
         state = self._read_state()
