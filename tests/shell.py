@@ -15,7 +15,8 @@ RANDOM_BASELINE = ["--strategy", "random", "--first-pick", "random", "--candidat
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}
+    """One thread a script: the tests themselves run side by side."""
+    return {"OMP_NUM_THREADS": "1", **os.environ}
 
 
 def command(script: str, *arguments: str, processes: int = 1) -> list[str]:

@@ -146,7 +146,7 @@ def test_a_finished_run_says_so_and_changes_nothing(finished: Path):
         ["--strategy", "entropy", "--candidates", "all", "--init", "scratch"],
         ["--strategy", "class_balanced", "--select", "last", "--precision", "float32"],
         ["--strategy", "normalized_confidence", "--first-pick", "random", "--channel-order", "bgr"],
-        ["--strategy", "margin", "--labels-per-cycle", "5", "--depth", "50", "--compile"],
+        ["--strategy", "margin", "--labels-per-cycle", "5", "--depth", "50"],
         ["--strategy", "interval", "--crop-padding", "0", "--flip", "--resident-share", "0"],
     ],
     ids=lambda flags: flags[1],

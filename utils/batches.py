@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -45,6 +46,8 @@ def read_losses(path: Path) -> tuple[list[str], list[str]]:
         ids.append(image_id)
     if not ids:
         raise UserError(f"loss file {path} is empty")
+    if twice := [image_id for image_id, count in Counter(map(id_key, ids)).items() if count > 1]:
+        raise UserError(f"image {twice[0]!r} stands twice in {path}, and {len(twice) - 1} others")
     return texts, ids
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         UserError: the file is missing, cut short, damaged, or holds anything but data.
     """
     try:
-        content = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # torch remarks on foreign pickles before it refuses them
+            content = torch.load(
+                io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True
+            )
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except OSError:

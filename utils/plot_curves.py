@@ -9,6 +9,7 @@ import argparse
 import csv
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -103,7 +104,9 @@ def print_table(metrics: list[dict[str, str]], cycles: list[dict[str, str]]) -> 
     print("  ".join(f"{name:>14}" for name in names))
     for row in rows:
         print("  ".join(f"{float(row[name] or 'nan'):14.6g}" for name in names))
-    for text, statistic in (("mean", np.nanmean), ("std", np.nanstd)):
+    if len(rows) < 2:
+        return
+    for text, statistic in (("mean", np.nanmean), ("std", partial(np.nanstd, ddof=1))):
         values = [f"{statistic(column(rows, name)):14.6g}" for name in names[2:]]
         print("  ".join([f"{text:>14}", f"{'':>14}", *values]))
 

@@ -89,6 +89,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20, help="kills in all (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
     options = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "2")
     source, kills, scenario = random.Random(options.seed), 0, 0
     references: dict[str, tuple[Path, dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as top:

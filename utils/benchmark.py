@@ -1,0 +1,268 @@
+"""Images per second of ours and of the plain way, side by side in one run, on this machine.
+
+The plain way is what the released code does: float32, contiguous NCHW, a Dataset that opens one image file at a time
+and applies torchvision's transforms, a DataLoader with 2 workers, scoring at batch size 1. Ours are the very functions
+that the scripts call. Repeats of the two are interleaved; the median counts, the spread is (max - min) / median.
+
+Writes: nothing but the table (images in a temporary folder)
+Run:    python utils/benchmark.py                       about 6 minutes at width 64 on 2 CPU cores
+        python utils/benchmark.py --width 16 --json
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision import transforms
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from config import CIFAR10
+from loader import CIFAR10_MEAN, CIFAR10_STD, load_images
+from models import build
+from utils import processes
+from utils.active_learning import Learner
+from utils.pretext import TURNS, rotation_scores, rotation_task
+from utils.run_folder import RunFolder
+from utils.training import fresh_network, make_optimizer, train_epoch
+
+
+class PlainImages(Dataset):
+    """One image file at a time, for rotation training, classifier training or scoring."""
+
+    def __init__(self, paths: list[Path], kind: str) -> None:
+        augment = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()]
+        plain = [transforms.ToTensor(), transforms.Normalize(CIFAR10_MEAN, CIFAR10_STD)]
+        self.paths, self.kind = paths, kind
+        self.transform = transforms.Compose([*augment, *plain] if kind == "classifier" else plain)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int):
+        image = self.transform(Image.open(self.paths[i]).convert("RGB"))
+        if self.kind != "rotation":
+            return image, int(self.paths[i].parent.name)
+        turns = torch.randperm(TURNS)
+        return torch.stack([torch.rot90(image, int(k), (1, 2)) for k in turns]), turns
+
+
+def plain_loader(paths: list[Path], kind: str, batch_size: int):
+    """Batches without end."""
+    loader = DataLoader(
+        PlainImages(paths, kind), batch_size, shuffle=True, num_workers=2, drop_last=True
+    )
+    while True:
+        yield from loader
+
+
+def plain_training_step(net, optimizer, batches) -> int:
+    """One step of either training; a rotation batch is (b, 4, 3, 32, 32) and passes four times."""
+    net.train()
+    images, targets = next(batches)
+    passes = (
+        list(zip(images.unbind(1), targets.unbind(1), strict=True))
+        if images.dim() == 5
+        else [(images, targets)]
+    )
+    optimizer.zero_grad()
+    loss = sum(F.cross_entropy(net(x), y) for x, y in passes) / len(passes)
+    loss.backward()
+    optimizer.step()
+    return len(images)
+
+
+def plain_scoring(net, batches, images: int, turns: int) -> int:
+    """Loss extraction (4 turns) or query scoring (1) at batch size 1."""
+    net.eval()
+    with torch.no_grad():
+        for _ in range(images):
+            image, _ = next(batches)
+            for k in range(turns):
+                net(torch.rot90(image, k, (2, 3))).softmax(1)
+    return images
+
+
+def write_images(folder: Path, n: int) -> list[Path]:
+    """n smooth colour images of 32x32 pixels as PNG, in ten classes, a tenth of them again as test images."""
+    source = np.random.default_rng(0)
+    paths = []
+    for i in range(n):
+        small = Image.fromarray(source.integers(256, size=(8, 8, 3), dtype=np.uint8))
+        image = small.resize((32, 32), Image.Resampling.BICUBIC)
+        for split in ("train", "test") if i < n // 10 else ("train",):
+            path = folder / split / str(i % 10) / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image.save(path)
+        paths.append(folder / "train" / str(i % 10) / f"{i}.png")
+    return paths
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Multiply-adds times two, a second, of a 2048 x 2048 matrix product."""
+    a, b = (torch.randn(2048, 2048, device=device).to(dtype) for _ in range(2))
+    return 2 * 2048**3 * 8 / seconds(lambda: [a @ b for _ in range(8)], device)
+
+
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def training_flops(net: torch.nn.Module) -> float:
+    """Floating-point operations of one image forward and backward, counted by torch."""
+    images = torch.randn(2, 3, 32, 32, device=next(net.parameters()).device)
+    with FlopCounterMode(display=False) as counter:
+        net(images).sum().backward()
+    return counter.get_total_flops() / 2
+
+
+def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+    """The rows of the table."""
+    paths = write_images(folder, options.images)
+    config = replace(
+        CIFAR10, dataset="folder", data_dir=str(folder), width=options.width, batch_size=options.batch_size,
+        rotation_batch_size=options.rotation_batch_size, device=options.device, compile=options.compile,
+    )  # fmt: skip
+    device = processes.start(config)
+    precision = processes.choose_precision(config.precision, device)
+    pool, test = load_images(config, device)
+    statistics_ = list(CIFAR10_MEAN), list(CIFAR10_STD)
+    turner = fresh_network(config, TURNS, 0, device)
+    turner_optimizer = make_optimizer(turner, config)
+    task = rotation_task(config, pool, *statistics_)
+    task = task._replace(positions=torch.arange(config.rotation_batch_size))
+    learner = Learner(config, RunFolder(config, "benchmark"), pool, test, 1)
+    learner.state["labeled"] = [list(range(config.batch_size))]
+    optimizer = make_optimizer(learner.net, config)
+    plain_turner, plain_net = (
+        build(18, config.width, classes).to(device) for classes in (TURNS, 10)
+    )
+    plain_optimizers = [make_optimizer(net, config) for net in (plain_turner, plain_net)]
+    plain = {
+        kind: plain_loader(paths, kind, size)
+        for kind, size in (
+            ("rotation", config.rotation_batch_size),
+            ("classifier", config.batch_size),
+            ("scoring", 1),
+        )
+    }
+    pipeline = plain_loader(paths, "classifier", config.batch_size)
+    passes = learner.task().passes(0, 0)
+    step_images = torch.arange(config.batch_size)
+    some = replace(pool, pixels=pool.pixels[: options.scored], ids=pool.ids[: options.scored])
+
+    def feed() -> int:
+        for _ in range(20):
+            for _ in passes(step_images):
+                pass
+        return 20 * config.batch_size
+
+    def step(net, optimizer_, task_) -> int:
+        train_epoch(net, optimizer_, task_, config, 0, 0, device)
+        return len(task_.positions)
+
+    pairs = {
+        "rotation training": (
+            lambda: step(turner, turner_optimizer, task),
+            lambda: plain_training_step(plain_turner, plain_optimizers[0], plain["rotation"]),
+        ),
+        "classifier training": (
+            lambda: step(learner.net, optimizer, learner.task()),
+            lambda: plain_training_step(plain_net, plain_optimizers[1], plain["classifier"]),
+        ),
+        "loss extraction": (
+            lambda: len(rotation_scores(turner, some, *statistics_, config)),
+            lambda: plain_scoring(plain_turner, plain["scoring"], len(some), TURNS),
+        ),
+        "query scoring": (
+            lambda: len(learner.logits(some, torch.arange(len(some)))),
+            lambda: plain_scoring(plain_net, plain["scoring"], len(some), 1),
+        ),
+        "input pipeline": (feed, lambda: sum(len(next(pipeline)[0]) for _ in range(8))),
+    }
+    flops = {
+        "rotation training": TURNS * training_flops(turner),
+        "classifier training": training_flops(learner.net),
+    }
+    table = []
+    for name, (ours, theirs) in pairs.items():
+        rates: dict[str, list[float]] = {"ours": [], "plain": [], "matrix": []}
+        for repeat in range(options.repeats + 1):
+            for who, work in (("ours", ours), ("plain", theirs)):
+                done = 0
+
+                def call(work=work) -> None:
+                    nonlocal done
+                    done = work()
+
+                spent = seconds(call, device)
+                if repeat:  # the first is the warm-up
+                    rates[who].append(done / spent)
+            rates["matrix"].append(matrix_rate(device, precision))
+        ours_rate, plain_rate, peak = (
+            statistics.median(rates[who]) for who in ("ours", "plain", "matrix")
+        )
+        spread = max(
+            (max(r) - min(r)) / statistics.median(r) for r in (rates["ours"], rates["plain"])
+        )
+        share = 100 * ours_rate * flops[name] / peak if name in flops else None
+        table.append({"what": name, "ours": ours_rate, "plain": plain_rate, "ratio": ours_rate / plain_rate,
+                      "share_of_matrix_rate": share, "spread": 100 * spread})  # fmt: skip
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--width", type=int, default=64, help="of the network (default: 64)")
+    parser.add_argument(
+        "--batch-size", type=int, default=128, help="of the classifier (default: 128)"
+    )
+    parser.add_argument(
+        "--rotation-batch-size", type=int, default=256, help="of the pretext task (default: 256)"
+    )
+    parser.add_argument("--images", type=int, default=2048, help="images on disk (default: 2048)")
+    parser.add_argument(
+        "--scored", type=int, default=512, help="images scored a repeat (default: 512)"
+    )
+    parser.add_argument("--repeats", type=int, default=5, help="interleaved repeats (default: 5)")
+    parser.add_argument("--device", default="auto", help="as in config.py (default: auto)")
+    parser.add_argument("--compile", action="store_true", help="torch.compile our networks")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        table = measure(options, Path(folder))
+    if options.json:
+        print(json.dumps(table, indent=2))
+        return
+    print(f"width {options.width}, images per second, median of {options.repeats}")
+    print(f"{'':<22}{'ours':>10}{'plain':>10}{'ratio':>8}{'of matrix rate':>16}{'spread':>9}")
+    for row in table:
+        share = row["share_of_matrix_rate"]
+        rates = f"{row['ours']:>10.1f}{row['plain']:>10.1f}{row['ratio']:>8.1f}"
+        print(
+            f"{row['what']:<22}{rates}{'' if share is None else f'{share:.0f} %':>16}{row['spread']:>7.0f} %"
+        )
+
+
+if __name__ == "__main__":
+    main()
