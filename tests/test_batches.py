@@ -88,7 +88,12 @@ def test_id_key_forgets_where_the_data_lie(class_name: str, name: str, folders: 
 
 
 @given(
-    st.lists(st.tuples(st.floats(0, 100), st.sampled_from("_@"), NAME), min_size=1, max_size=20),
+    st.lists(
+        st.tuples(st.floats(0, 100), st.sampled_from("_@"), NAME),
+        min_size=1,
+        max_size=20,
+        unique_by=lambda line: id_key(f"train/0/{line[2]}"),
+    ),
     st.sampled_from(["\n", "\r\n"]),
 )
 def test_loss_files_read_back_whatever_the_ids_hold(lines: list[tuple[float, str, str]], end: str):
