@@ -41,7 +41,7 @@ def test_several_processes_score_as_one(finished: Path, tmp_path: Path, processe
 
 
 def test_two_processes_train(finished: Path, tmp_path: Path):
-    """Batch norm sees half batches, so weights differ from one process's; picks of cycle 0, labels and columns do not."""
+    """Batch norm sees half batches, so weights differ from one process; first picks, labels and rates do not."""
     (tmp_path / "loss").symlink_to(finished / "loss")
     run(tmp_path, "main.py", "digits", *TINY, processes=2)
     name = "runs/digits-seed0/main-confidence"
