@@ -53,6 +53,7 @@ def draw_epochs(axes: np.ndarray, metrics: list[dict[str, str]]) -> None:
         axis.set(xlabel="epoch, all cycles", ylabel=label)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.legend()
+    axes[0].set_yscale("log")  # the first epochs of a cycle can be far above the rest
 
 
 def draw_cycles(
