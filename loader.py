@@ -141,10 +141,8 @@ def read_cifar(config: Config, split: str) -> tuple[np.ndarray, np.ndarray, list
     def fetch() -> None:
         try:
             kind(config.data_dir, train=split == "train", download=True)
-        except (
-            OSError,
-            RuntimeError,
-        ) as error:  # no network, a full disk, or an archive that is not the real one
+        # No network, a full disk, or an archive that is not the real one.
+        except (OSError, RuntimeError) as error:
             raise UserError(
                 f"{config.dataset} is not in {config.data_dir} and could not be downloaded ({error}): put its archive "
                 "there, or try --dataset digits, which needs no network"
@@ -316,9 +314,8 @@ def decode_part(paths: list[Path], size: int) -> tuple[np.ndarray, list[str]]:
         try:
             with Image.open(path) as image:
                 images[i] = to_rgb(image, size)
-        except (
-            Exception
-        ) as error:  # Pillow's decoders raise many kinds; each is reported with its file
+        # Pillow's decoders raise many kinds; each is reported with its file.
+        except Exception as error:
             errors.append(f"{path} ({type(error).__name__}: {error})")
     return images, errors
 

@@ -137,9 +137,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # torch remarks on foreign pickles before it refuses them
+            warnings.simplefilter("ignore")  # torch remarks on foreign pickles, then refuses them
             content = torch.load(
                 io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True
             )
@@ -147,9 +145,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} does not exist") from None
     except OSError:
         raise
-    except (
-        Exception
-    ) as error:  # torch.load raises many kinds for what is not a checkpoint: all mean the same here
+    # torch.load raises many kinds for what is not a checkpoint: all mean the same here.
+    except Exception as error:
         reason = str(error).strip().split("\n")[0][:120]
         raise UserError(
             f"{path} is not a usable checkpoint (cut short, damaged or unsafe): {reason}"

@@ -175,7 +175,7 @@ def train_epoch(
     precision = processes.choose_precision(config.precision, device)
     passes_of = task.passes(cycle, epoch)
     order = epoch_order(config.seed, task.pool_size, task.positions, cycle, epoch)
-    totals = torch.zeros(3, device=device)  # loss, correct, seen
+    totals = torch.zeros(3, dtype=torch.float64, device=device)  # loss, correct, seen
     hidden = None if processes.is_main() else True  # None: shown on a terminal only
     bar = tqdm(
         order.split(task.batch_size),
@@ -203,7 +203,7 @@ def train_epoch(
                 refresh=False,
             )
     processes.average_statistics(net)
-    loss, correct, seen = processes.add_up(totals.double()).tolist()
+    loss, correct, seen = processes.add_up(totals).tolist()
     return loss / seen, 100 * correct / seen
 
 
@@ -221,7 +221,7 @@ def score(
 
     Returns float32 (n, columns) in host memory. What ranks images is scored in float32, the
     default.
-    """  # fmt: skip
+    """
     net.eval()
     with torch.no_grad(), autocast(device, precision):
         return processes.score_in_shards(
@@ -279,9 +279,10 @@ def train_cycle(
             if (epoch + 1) % config.eval_every == 0 or epoch == task.epochs - 1:
                 test_loss, test_accuracy = task.evaluate(net)
         except RuntimeError as error:
-            if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(
+            full = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(
                 error
-            ):
+            )
+            if not full:
                 raise
             raise UserError(
                 f"out of memory with a batch of {task.batch_size} and width {config.width}: lower --batch-size "
