@@ -339,17 +339,14 @@ def to_rgb(image: Image.Image, size: int) -> np.ndarray:
 def channel_statistics(images: Images) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel of the training images, in 0..1; CIFAR-10 has
     published ones."""
-    counts = (
-        torch.stack(
-            [torch.bincount(images.pixels[..., c].reshape(-1), minlength=256) for c in range(3)]
-        )
-        .double()
-        .cpu()
-    )
-    values = torch.arange(256, dtype=torch.float64) / 255
-    share = counts / counts.sum(1, keepdim=True)
-    mean = share @ values
-    variance = share @ values**2 - mean**2
+    total, squares = torch.zeros(2, 3, dtype=torch.float64, device=images.pixels.device)
+    for part in images.pixels.split(1000):  # sums of whole numbers are exact in float64
+        values = part.reshape(-1, 3).double()
+        total += values.sum(0)
+        squares += values.square_().sum(0)
+    n = 255 * images.pixels[..., 0].numel()
+    mean = total.cpu() / n
+    variance = squares.cpu() / (255 * n) - mean**2
     return mean.tolist(), variance.sqrt().clamp(min=1e-3).tolist()
 
 

@@ -5,7 +5,7 @@ Reads:  the training images of the data set.
 Writes: checkpoint/<experiment>/rotation.pth   weights of the epoch with the best rotation accuracy on the pool
         runs/<experiment>/rotation/            config.json, metrics.csv (test columns: rotation
         accuracy on the pool)
-Run:    python rotation.py digits              about half a minute on 2 CPU cores
+Run:    python rotation.py digits              about a minute on 2 CPU cores
         python rotation.py                     CIFAR-10 with the paper's settings, for a GPU
 """
 

@@ -4,7 +4,7 @@ Reads:  the training and test images
 Writes: checkpoint/<experiment>/whole-dataset/main_0.pth
         runs/<experiment>/whole-dataset/        config.json, metrics.csv, cycles.csv, per_class.csv,
         labeled/
-Run:    python whole_dataset.py digits          about half a minute on 2 CPU cores
+Run:    python whole_dataset.py digits          about a minute on 2 CPU cores
 """
 
 from config import from_command_line
