@@ -49,8 +49,8 @@ class Config:
     """bgr: swap the channels but normalise with RGB constants, as the released code's cv2.imread
     does."""
     resident_share: float = 0.5
-    """Pools above this share of GPU memory stay in host memory and stream over (0: always stream;
-    ours)."""
+    """Images above this share of the device's memory stay on the host, mapped from a temporary
+    file, and stream over (0: always stream; ours)."""
 
     # --- experiment
     experiment: str = ""

@@ -1,38 +1,27 @@
 """Images in: data sets become uint8 tensors with labels and ids; crops, flips and turns work on
 whole batches.
 
-A data set is decoded once, at start-up, and stays in memory: on the GPU where it fits, in host
-memory otherwise. Nothing in the training loop handles a single image in Python.
-
-An image id is `<data_dir>/<split>/<class>/<file>` as in the released code, e.g.
-`./DATA/train/8/23583.png`. It is looked up by its last three parts without the extension
-(`train/8/23583`), so that files move between machines.
+A data set is decoded once, at start-up. It lives on the training device where it fits, else in
+host memory, mapped from a file, and streams over ahead of the training loop. Nothing in that loop
+handles a single image in Python.
 """
 
 import hashlib
-import multiprocessing
 import os
-import signal
-import sys
-import threading
-import time
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from config import Config
-from utils import processes
-from utils.console import UserError
+from utils.datasets import id_key, read_cifar, read_digits, read_folder
 
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)  # released code
+AHEAD = 2  # parts of a stream that are on their way while one is worked on
 
 
 @dataclass
@@ -40,11 +29,12 @@ class Images:
     """One split of a data set.
 
     Attributes:
-        pixels: uint8 (n, size, size, 3), on the training device or in host memory.
+        pixels: uint8 (n, size, size, 3), on the training device, or in host memory when it streams.
         labels: int64 (n,), on the training device; indices into `classes`.
         ids: n image ids.
         classes: names of the classes, in label order.
-        device: where `batch` delivers.
+        device: where `stream` delivers.
+        streams: whether pixels stay in host memory and are sent over part by part.
     """
 
     pixels: Tensor
@@ -52,18 +42,50 @@ class Images:
     ids: list[str]
     classes: list[str]
     device: torch.device
+    streams: bool = False
 
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def batch(self, positions: Tensor) -> Tensor:
-        """uint8 (b, 3, size, size) in channels_last order on `device`; positions are int64 (b,) in
-        host memory."""
-        if self.pixels.device == self.device:
-            chosen = self.pixels[positions.to(self.device)]
-        else:
-            chosen = self.pixels[positions].pin_memory().to(self.device, non_blocking=True)
-        return chosen.permute(0, 3, 1, 2)
+    def stream(self, parts: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images by position, one part after the other, without waiting for the device in between.
+
+        Args:
+            parts: pool positions, int64 (b,) each, in host memory.
+
+        Yields:
+            uint8 (b, 3, size, size) in channels_last order and the part's positions, both on
+            `device`.
+        """
+        if not parts:
+            return
+        places = torch.cat(list(parts)).to(self.device).split([len(part) for part in parts])
+        if not self.streams:
+            for at in places:
+                yield self.pixels[at].permute(0, 3, 1, 2), at
+            return
+        lane = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        with ThreadPoolExecutor(1) as courier:
+            ahead = deque(courier.submit(self.send, part, lane) for part in parts[:AHEAD])
+            for i, at in enumerate(places):
+                images, arrival = ahead.popleft().result()
+                if i + AHEAD < len(parts):
+                    ahead.append(courier.submit(self.send, parts[i + AHEAD], lane))
+                if arrival is not None:
+                    arrival.wait()  # the step does, this thread does not
+                    images.record_stream(torch.cuda.current_stream(self.device))
+                yield images.permute(0, 3, 1, 2), at
+
+    def send(
+        self, positions: Tensor, lane: "torch.cuda.Stream | None"
+    ) -> tuple[Tensor, "torch.cuda.Event | None"]:
+        """Gather images in host memory and send them to the device on a stream of their own; the
+        event tells when they are there."""
+        images = torch.from_numpy(self.pixels.numpy()[positions.numpy()])
+        if lane is None:
+            return images, None
+        with torch.cuda.stream(lane):
+            return images.pin_memory().to(self.device, non_blocking=True), lane.record_event()
 
     def fingerprint(self) -> str:
         """SHA-256 over pixels, labels, class names and id keys: equal if and only if the data
@@ -83,27 +105,6 @@ class Images:
         return {id_key(image_id): i for i, image_id in enumerate(self.ids)}
 
 
-# --- ids
-
-
-def image_suffixes() -> set[str]:
-    """File name endings that Pillow reads, in lower case, with their dot."""
-    return {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-
-
-SUFFIXES: set[str] = image_suffixes()
-
-
-def id_key(image_id: str) -> str:
-    """`/any/where/train/8/23583.png` -> `train/8/23583`; backslashes count as slashes."""
-    key = "/".join(image_id.replace("\\", "/").split("/")[-3:])
-    stem, dot, suffix = key.rpartition(".")
-    return stem if dot and f".{suffix.lower()}" in SUFFIXES else key
-
-
-# --- data sets
-
-
 def load_images(
     config: Config, device: torch.device, splits: tuple[str, ...] = ("train", "test")
 ) -> list[Images]:
@@ -114,223 +115,27 @@ def load_images(
         UserError: the data are missing, cannot be read, or make no classification problem.
     """
     read = {"digits": read_digits, "folder": read_folder}.get(config.dataset, read_cifar)
+    room = int(config.resident_share * memory_of(device))
     result = []
     for split in splits:
-        pixels, labels, names, classes = read(config, split)
+        pixels, labels, names, classes = read(config, split, room)
         if config.channel_order == "bgr":
-            pixels = pixels[..., ::-1]
-        room = (
-            torch.cuda.get_device_properties(device).total_memory
-            if device.type == "cuda"
-            else float("inf")
-        )
-        resident = device if pixels.nbytes <= config.resident_share * room else torch.device("cpu")
+            for i in range(0, len(pixels), 1000):
+                pixels[i : i + 1000] = pixels[i : i + 1000, ..., ::-1].copy()
+        streams = pixels.nbytes > room
+        data = torch.from_numpy(pixels).to("cpu" if streams else device)
         ids = [f"{config.data_dir}/{split}/{name}" for name in names]
-        data = torch.from_numpy(np.ascontiguousarray(pixels)).to(resident)
-        result.append(Images(data, torch.from_numpy(labels).to(device), ids, classes, device))
+        result.append(
+            Images(data, torch.from_numpy(labels).to(device), ids, classes, device, streams)
+        )
     return result
 
 
-def read_cifar(config: Config, split: str) -> tuple[np.ndarray, np.ndarray, list[str], list[str]]:
-    """CIFAR-10 or CIFAR-100 by torchvision, downloaded with its checksum verified if it is not
-    there."""
-    from torchvision import datasets  # only needed here
-
-    kind = datasets.CIFAR10 if config.dataset == "cifar10" else datasets.CIFAR100
-
-    def fetch() -> None:
-        try:
-            kind(config.data_dir, train=split == "train", download=True)
-        # No network, a full disk, or an archive that is not the real one.
-        except (OSError, RuntimeError) as error:
-            raise UserError(
-                f"{config.dataset} is not in {config.data_dir} and could not be downloaded ({error}): put its archive "
-                "there, or try --dataset digits, which needs no network"
-            ) from None
-
-    processes.from_main(fetch)
-    data = kind(config.data_dir, train=split == "train")
-    labels = np.asarray(data.targets, dtype=np.int64)
-    names = [f"{label}/{i}.png" for i, label in enumerate(labels)]
-    classes = [str(i) for i in range(len(data.classes))]
-    return resize_all(data.data, config.img_size), labels, names, classes
-
-
-def read_digits(config: Config, split: str) -> tuple[np.ndarray, np.ndarray, list[str], list[str]]:
-    """scikit-learn's 1,797 handwritten digits (8x8, grey); every fifth image is the test set (359),
-    1,438 the pool."""
-    from sklearn.datasets import load_digits  # only needed here
-
-    digits = load_digits()
-    index = np.arange(len(digits.target))
-    index = index[(index % 5 == 4) == (split == "test")]
-    grey = np.round(digits.images[index] * (255 / 16)).astype(np.uint8)
-    labels = digits.target[index].astype(np.int64)
-    names = [f"{label}/{i}.png" for i, label in zip(index, labels, strict=True)]
-    return (
-        resize_all(grey[..., None].repeat(3, 3), config.img_size),
-        labels,
-        names,
-        [str(i) for i in range(10)],
-    )
-
-
-def resize_all(pixels: np.ndarray, size: int) -> np.ndarray:
-    """uint8 (n, h, w, 3) -> (n, size, size, 3), bilinear as Pillow does it."""
-    if pixels.shape[1:3] == (size, size):
-        return pixels
-    return np.stack(
-        [
-            np.asarray(Image.fromarray(p).resize((size, size), Image.Resampling.BILINEAR))
-            for p in pixels
-        ]
-    )
-
-
-def read_folder(config: Config, split: str) -> tuple[np.ndarray, np.ndarray, list[str], list[str]]:
-    """`<data_dir>/<split>/<class>/*`: any format that Pillow reads, any size."""
-    classes = class_folders(config, split)
-    if split == "test" and classes != (expected := class_folders(config, "train")):
-        odd = sorted(set(classes) ^ set(expected))
-        raise UserError(
-            f"train and test of {config.data_dir} have different class folders: {', '.join(odd[:5])}"
-        )
-    paths, labels = [], []
-    for label, name in enumerate(classes):
-        files = image_files(Path(config.data_dir, split, name))
-        paths += files
-        labels += [label] * len(files)
-    names = [f"{path.parent.name}/{path.name}" for path in paths]
-    pixels = decode(paths, config.img_size, split)
-    return pixels, np.asarray(labels, dtype=np.int64), names, classes
-
-
-def class_folders(config: Config, split: str) -> list[str]:
-    """Names of the class folders, in numerical order when all are numbers, else by name."""
-    root = Path(config.data_dir, split)
-    if not root.is_dir():
-        raise UserError(
-            f"{root} is not a folder: --dataset folder needs {config.data_dir}/{{train,test}}/CLASS/*"
-        )
-    names = [
-        path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")
-    ]
-    if len(names) < 2:
-        raise UserError(f"{root} has {len(names)} class folders: a classifier needs 2 or more")
-    for name in names:
-        if "\n" in name or "\r" in name:
-            raise UserError(
-                f"class folder {str(root / name)!r} has a line end in its name: rename it"
-            )
-    return sort_classes(names)
-
-
-def sort_classes(names: Iterable[str]) -> list[str]:
-    """Numerical order when all are numbers, else by name."""
-    names = sorted(names)
-    return sorted(names, key=int) if all(name.isdecimal() for name in names) else names
-
-
-def image_files(folder: Path) -> list[Path]:
-    """The images of a class folder by name; what is no image by its ending is counted and left
-    out."""
-    files, keys, others = [], {}, 0
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.is_dir():
-            continue
-        if path.suffix.lower() not in SUFFIXES:
-            others += 1
-            continue
-        if "\n" in path.name or "\r" in path.name:
-            raise UserError(f"{str(path)!r} has a line end in its name: rename it")
-        if (key := id_key(path.name)) in keys:
-            raise UserError(
-                f"{path} and {keys[key]} differ in their ending only, so their ids clash: rename one"
-            )
-        keys[key] = path
-        files.append(path)
-    if others:
-        processes.say(f"{folder}: {others} files are no images by their ending and are left out")
-    if not files:
-        raise UserError(f"class folder {folder} holds no image")
-    return files
-
-
-def decode(paths: list[Path], size: int, what: str) -> np.ndarray:
-    """uint8 (n, size, size, 3), decoded by forked processes with a progress bar.
-
-    Raises:
-        UserError: names the first image that cannot be read, and how many there are.
-    """
-    pixels = np.empty((len(paths), size, size, 3), np.uint8)
-    parts = [paths[i : i + 250] for i in range(0, len(paths), 250)]
-    bad: list[str] = []
-    method = "fork" if sys.platform == "linux" else "spawn"
-    bar = tqdm(
-        total=len(paths),
-        desc=f"decoding {what}",
-        unit="img",
-        leave=False,
-        disable=None if processes.is_main() else True,
-    )
-    with (
-        multiprocessing.get_context(method).Pool(
-            initializer=serve, initargs=(os.getpid(),)
-        ) as pool,
-        bar,
-    ):
-        done = 0
-        for images, errors in pool.imap(partial(decode_part, size=size), parts):
-            pixels[done : done + len(images)] = images
-            bad += errors
-            done += len(images)
-            bar.update(len(images))
-    if bad:
-        raise UserError(
-            f"{len(bad)} of {len(paths)} images cannot be read, the first: {bad[0]}; mend or remove them"
-        )
-    return pixels
-
-
-def serve(parent: int) -> None:
-    """Set up a decoding process: leave signals to the parent, and end with it even when it is
-    killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def decode_part(paths: list[Path], size: int) -> tuple[np.ndarray, list[str]]:
-    """Decoded images of some files, and a line for each that cannot be read (its pixels stay
-    undefined)."""
-    images, errors = np.zeros((len(paths), size, size, 3), np.uint8), []
-    for i, path in enumerate(paths):
-        try:
-            with Image.open(path) as image:
-                images[i] = to_rgb(image, size)
-        # Pillow's decoders raise many kinds; each is reported with its file.
-        except Exception as error:
-            errors.append(f"{path} ({type(error).__name__}: {error})")
-    return images, errors
-
-
-def to_rgb(image: Image.Image, size: int) -> np.ndarray:
-    """uint8 (size, size, 3). 16-bit grey keeps its upper byte; of an animation the first frame is
-    taken."""
-    if image.mode.startswith("I;16") or image.mode == "I":
-        image = Image.fromarray(
-            (np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8)
-        )
-    image = image.convert("RGB")
-    if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(image)
+def memory_of(device: torch.device) -> int:
+    """Bytes of memory in all."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 # --- whole batches
@@ -360,11 +165,12 @@ def normalisation(config: Config, pool: Images) -> tuple[list[float], list[float
     )
 
 
-def normalise(images: Tensor, mean: list[float], std: list[float]) -> Tensor:
+def normaliser(
+    mean: list[float], std: list[float], device: torch.device
+) -> Callable[[Tensor], Tensor]:
     """uint8 (b, 3, h, w) -> float32 (pixel / 255 - mean) / std, in the same memory order."""
-    shape = (1, 3, 1, 1)
-    mean_, std_ = (torch.tensor(x, device=images.device).view(shape) for x in (mean, std))
-    return images.float().div_(255).sub_(mean_).div_(std_)
+    mean_, std_ = (torch.tensor(x, device=device).view(1, 3, 1, 1) for x in (mean, std))
+    return lambda images: images.float().div_(255).sub_(mean_).div_(std_)
 
 
 def crop_and_flip(

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from config import Config, from_command_line
-from loader import load_images, normalisation, sort_classes
+from loader import load_images, normalisation
 from utils import processes
 from utils.batches import class_of, read_losses, sort_pool, split
 from utils.console import UserError, run_script
+from utils.datasets import sort_classes
 from utils.files import read_json, sha256_of, write_csv, write_json, write_lines
 from utils.pretext import TURNS, rotation_scores
 from utils.run_folder import compare, lock_folder

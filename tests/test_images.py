@@ -1,8 +1,10 @@
+import errno
 import hashlib
 import io
 import pickle
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -25,7 +27,7 @@ from loader import (
     channel_statistics,
     crop_and_flip,
     load_images,
-    normalise,
+    normaliser,
     turn,
 )
 from utils.console import UserError
@@ -71,7 +73,7 @@ def test_crop_draws_cover_all_offsets_and_flip_half():
 
 def test_normalise_is_torchvisions():
     images = some_images(4)
-    ours = normalise(images, list(CIFAR10_MEAN), list(CIFAR10_STD))
+    ours = normaliser(list(CIFAR10_MEAN), list(CIFAR10_STD), CPU)(images)
     theirs = tv.normalize(images.float() / 255, CIFAR10_MEAN, CIFAR10_STD)
     assert torch.equal(ours, theirs)
 
@@ -261,10 +263,49 @@ def test_folder_classes_sort_as_numbers_and_images_are_resized(tmp_path: Path):
     assert pool.classes == ["2", "9", "10"] and pool.pixels.shape == (3, 32, 32, 3)
 
 
-def test_batches_come_from_host_memory_as_from_the_device():
-    """`resident_share 0` keeps the pool in host memory; the images are the same."""
-    resident, streamed = (
-        load_images(replace(DIGITS, resident_share=s), CPU, ("train",))[0] for s in (0.5, 0.0)
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+def test_a_streaming_pool_gives_the_images_of_a_resident_one(order: str):
+    """`resident_share 0` maps the pool from a file and fetches ahead; parts of any size come in order."""
+    resident, streaming = (
+        load_images(replace(DIGITS, resident_share=s, channel_order=order), CPU, ("train",))[0]
+        for s in (0.5, 0.0)
     )
-    chosen = torch.tensor([3, 1, 700])
-    assert torch.equal(resident.batch(chosen), streamed.batch(chosen))
+    assert (resident.streams, streaming.streams) == (False, True)
+    assert resident.fingerprint() == streaming.fingerprint()
+    parts = (*torch.randperm(1438)[:600].split(70), torch.tensor([], dtype=torch.int64))
+    for part, (ours, at), (theirs, _) in zip(
+        parts, streaming.stream(parts), resident.stream(parts), strict=True
+    ):
+        assert torch.equal(at, part) and torch.equal(ours, theirs)
+        assert torch.equal(ours, resident.pixels[part].permute(0, 3, 1, 2))
+        assert ours.stride() == theirs.stride() or not len(part)
+    assert not list(streaming.stream([]))
+
+
+def test_a_stream_is_fetched_ahead_of_the_loop():
+    """When the loop works on a part, the next ones are gathered already, and no more than those."""
+    (pool,) = load_images(replace(DIGITS, resident_share=0.0), CPU, ("train",))
+    sent: list[int] = []
+    fetch = pool.send
+
+    def send(positions: torch.Tensor, lane: None):
+        sent.append(int(positions[0]))
+        return fetch(positions, lane)
+
+    pool.send = send
+    stream = pool.stream(torch.arange(100).split(10))
+    next(stream)
+    deadline = time.monotonic() + 10
+    while len(sent) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert sent == [0, 10, 20]
+    stream.close()
+
+
+def test_no_room_for_a_mapped_pool_is_said(monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(UserError, match="has no room for 1 MiB of decoded images: set TMPDIR"):
+        load_images(replace(DIGITS, resident_share=0.0), CPU, ("train",))

@@ -9,7 +9,7 @@ from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor, nn
 
 from config import Config
-from loader import Images, crop_and_flip, normalisation, normalise
+from loader import Images, crop_and_flip, normalisation, normaliser
 from utils import processes
 from utils.console import UserError
 from utils.files import save_checkpoint
@@ -59,8 +59,9 @@ class Learner:
         self.config, self.run, self.pool, self.test, self.cycles = config, run, pool, test, cycles
         self.device = pool.device
         self.precision = processes.choose_precision(config.precision, self.device)
-        self.mean, self.std = normalisation(config, pool)
-        self.description = describe(config, pool, len(pool.classes), self.mean, self.std)
+        mean, std = normalisation(config, pool)
+        self.normalise = normaliser(mean, std, self.device)
+        self.description = describe(config, pool, len(pool.classes), mean, std)
         self.net = fresh_network(config, len(pool.classes), 0, self.device)
         self.state = new_state()
 
@@ -131,18 +132,11 @@ class Learner:
     ) -> Tensor:
         """float32 (len(positions), classes) in host memory: eval mode, no augmentation."""
 
-        def forward(rows: Tensor) -> Tensor:
-            return self.net(normalise(images.batch(positions[rows]), self.mean, self.std))
+        def forward(batch: Tensor, _: Tensor) -> Tensor:
+            return self.net(self.normalise(batch))
 
-        return score(
-            self.net,
-            forward,
-            len(positions),
-            len(images.classes),
-            self.config,
-            self.device,
-            precision,
-        )
+        columns = len(images.classes)
+        return score(self.net, images, positions, forward, columns, self.config, precision)
 
     def label(self, picks: list[int]) -> None:
         """Add a cycle's picks to the labelled set; they are on disk before any training uses
@@ -207,17 +201,16 @@ class Learner:
                 for draw in crop_draws(config.seed, len(pool), config.crop_padding, cycle, epoch)
             )
 
-            def of(positions: Tensor):
-                images, at = pool.batch(positions), positions.to(self.device)
+            def of(images: Tensor, at: Tensor):
                 flip = flips[at] & config.flip
                 images = crop_and_flip(images, rows[at], columns[at], flip, config.crop_padding)
-                yield normalise(images, self.mean, self.std), pool.labels[at]
+                yield self.normalise(images), pool.labels[at]
 
             return of
 
         positions = torch.tensor([i for picks in self.labeled for i in picks])
         return Task(
-            pool_size=len(pool),
+            pool=pool,
             positions=positions,
             passes=passes,
             num_passes=1,

@@ -10,9 +10,10 @@ from typing import Any, Literal
 import numpy as np
 
 from config import Config
-from loader import Images, id_key
+from loader import Images
 from utils import processes
 from utils.console import UserError
+from utils.datasets import id_key
 from utils.files import read_json, read_lines
 
 
@@ -105,7 +106,7 @@ def read_batches(folder: Path, num_batches: int, position_of: dict[str, int]) ->
 
     Args:
         folder: holds `batch_0.txt` .. `batch_<num_batches - 1>.txt`, one image id a line.
-        position_of: pool position by id key (`loader.id_key`).
+        position_of: pool position by id key (`datasets.id_key`).
 
     Raises:
         UserError: a file is missing or left over, an id is unknown, or an image stands twice.

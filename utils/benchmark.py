@@ -166,14 +166,14 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, object]
     }
     pipeline = plain_loader(paths, "classifier", config.batch_size)
     passes = learner.task().passes(0, 0)
-    step_images = torch.arange(config.batch_size)
+    steps = [torch.arange(config.batch_size)] * 20
     some = replace(pool, pixels=pool.pixels[: options.scored], ids=pool.ids[: options.scored])
 
     def feed() -> int:
-        for _ in range(20):
-            for _ in passes(step_images):
+        for images, positions in pool.stream(steps):
+            for _ in passes(images, positions):
                 pass
-        return 20 * config.batch_size
+        return len(steps) * config.batch_size
 
     def step(net, optimizer_, task_) -> int:
         train_epoch(net, optimizer_, task_, config, 0, 0, device)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from config import Config
-from loader import Images, normalise, turn
+from loader import Images, normaliser, turn
 from utils.processes import choose_precision
 from utils.seeding import turn_draws
 from utils.training import Task, score
@@ -20,17 +20,16 @@ def rotation_task(config: Config, pool: Images, mean: list[float], std: list[flo
     """Rotation training on the whole pool, judged by rotation accuracy on it, as the released code
     does."""
     precision = choose_precision(config.precision, pool.device)
+    normalise = normaliser(mean, std, pool.device)
 
     def passes(cycle: int, epoch: int):
         turns = turn_draws(config.seed, len(pool), epoch).to(pool.device)
 
-        def of(positions: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-            images = pool.batch(positions)
-            chosen = turns[positions.to(pool.device)]
-            for k in range(
-                TURNS
-            ):  # each image once a pass, its turns in random order over the passes
-                yield normalise(turn(images, chosen[:, k]), mean, std), chosen[:, k]
+        def of(images: Tensor, positions: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+            chosen = turns[positions]
+            # each image once a pass, its turns in random order over the passes
+            for k in range(TURNS):
+                yield normalise(turn(images, chosen[:, k])), chosen[:, k]
 
         return of
 
@@ -39,7 +38,7 @@ def rotation_task(config: Config, pool: Images, mean: list[float], std: list[flo
         return loss, 100 * accuracy
 
     return Task(
-        pool_size=len(pool),
+        pool=pool,
         positions=torch.arange(len(pool)),
         passes=passes,
         num_passes=TURNS,
@@ -63,14 +62,16 @@ def rotation_scores(
     """float32 (n, 2): for each image the mean cross-entropy over its four turns, and the share of
     turns told right."""
 
-    def forward(positions: Tensor) -> Tensor:
-        images = normalise(pool.batch(positions), mean, std)
-        total = torch.zeros(len(positions), 2, device=pool.device)
+    normalise = normaliser(mean, std, pool.device)
+
+    def forward(images: Tensor, positions: Tensor) -> Tensor:
+        inputs = normalise(images)
+        total = torch.zeros(len(images), 2, device=pool.device)
         for k in range(TURNS):
-            logits = net(torch.rot90(images, k, (2, 3))).float()
-            targets = torch.full((len(positions),), k, device=pool.device)
+            logits = net(torch.rot90(inputs, k, (2, 3))).float()
+            targets = torch.full((len(images),), k, device=pool.device)
             total[:, 0] += F.cross_entropy(logits, targets, reduction="none")
             total[:, 1] += logits.argmax(1) == targets
         return total / TURNS
 
-    return score(net, forward, len(pool), 2, config, pool.device, precision)
+    return score(net, pool, torch.arange(len(pool)), forward, 2, config, precision)

@@ -166,24 +166,3 @@ def from_main(make: Callable[[], Any]) -> Any:
     if box[1] is not None:
         raise UserError(box[1])
     return box[0]
-
-
-def score_in_shards(
-    positions: Tensor,
-    batch_size: int,
-    columns: int,
-    score: Callable[[Tensor], Tensor],
-    device: torch.device,
-) -> Tensor:
-    """Apply `score` (b positions -> (b, columns) float32) to all positions, shared out over the
-    processes.
-
-    Returns float32 (len(positions), columns) in host memory, the same on every process. No padding:
-    each row is computed once, by one process, and the others add zero to it.
-    """
-    rows = torch.zeros(len(positions), columns, device=device)
-    mine = my_shard(torch.arange(len(positions)))
-    for part in mine.split(batch_size):
-        if len(part):
-            rows[part[0] : part[-1] + 1] = score(positions[part])
-    return add_up(rows).cpu()

@@ -20,9 +20,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from config import Config, from_command_line
-from loader import id_key, load_images
+from loader import load_images
 from utils.batches import find_batches, read_losses
 from utils.console import run_script
+from utils.datasets import id_key
 from utils.strategies import even_intervals
 
 IMAGES_A_ROW = 16

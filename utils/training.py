@@ -26,18 +26,18 @@ class Task(NamedTuple):
     """What is trained, and how it is judged.
 
     Attributes:
-        pool_size: images in the pool.
+        pool: the images that positions are positions of.
         positions: int64 (n,), the pool positions to train on.
-        passes: (cycle, epoch) -> function of pool positions (b,) that yields the forward passes of
-            one step as
-            (inputs float32 (b, 3, h, w), targets int64 (b,)); `num_passes` of them.
+        passes: (cycle, epoch) -> function of uint8 images (b, 3, h, w) and their positions (b,)
+            that yields the forward passes of one step as (inputs float32 (b, 3, h, w), targets
+            int64 (b,)); `num_passes` of them.
         evaluate: network -> (mean loss, accuracy in percent).
         eval_cost: images that `evaluate` scores, for the estimate of the time left.
     """
 
-    pool_size: int
+    pool: Images
     positions: Tensor
-    passes: Callable[[int, int], Callable[[Tensor], Iterable[tuple[Tensor, Tensor]]]]
+    passes: Callable[[int, int], Callable[[Tensor, Tensor], Iterable[tuple[Tensor, Tensor]]]]
     num_passes: int
     evaluate: Callable[[nn.Module], tuple[float, float]]
     eval_cost: int
@@ -174,20 +174,23 @@ def train_epoch(
     net.train()
     precision = processes.choose_precision(config.precision, device)
     passes_of = task.passes(cycle, epoch)
-    order = epoch_order(config.seed, task.pool_size, task.positions, cycle, epoch)
+    order = epoch_order(config.seed, len(task.pool), task.positions, cycle, epoch)
+    batches = order.split(task.batch_size)
+    stream = task.pool.stream([processes.my_shard(batch) for batch in batches])
     totals = torch.zeros(3, dtype=torch.float64, device=device)  # loss, correct, seen
     hidden = None if processes.is_main() else True  # None: shown on a terminal only
     bar = tqdm(
-        order.split(task.batch_size),
+        zip(batches, stream, strict=True),
+        total=len(batches),
         desc=f"epoch {epoch}",
         unit="step",
         leave=False,
         disable=hidden,
     )
-    for batch in bar:
+    for batch, (images, positions) in bar:
         optimizer.zero_grad(set_to_none=True)
-        mine = processes.my_shard(batch)
-        for inputs, targets in passes_of(mine) if len(mine) else ():
+        idle = len(images) == 0 and not config.sync_batchnorm  # the last batch may be a small one
+        for inputs, targets in () if idle else passes_of(images, positions):
             with autocast(device, precision):
                 logits = net(inputs)
             loss = F.cross_entropy(logits.float(), targets, reduction="sum")
@@ -209,24 +212,32 @@ def train_epoch(
 
 def score(
     net: nn.Module,
-    forward: Callable[[Tensor], Tensor],
-    n: int,
+    images: Images,
+    positions: Tensor,
+    forward: Callable[[Tensor, Tensor], Tensor],
     columns: int,
     config: Config,
-    device: torch.device,
     precision: torch.dtype = torch.float32,
 ) -> Tensor:
-    """`forward` of all positions 0..n-1 in eval mode, without gradients, in batches shared out over
-    the processes.
+    """`forward` of all positions, int64 (n,), in eval mode without gradients, shared out over the
+    processes.
 
-    Returns float32 (n, columns) in host memory. What ranks images is scored in float32, the
-    default.
+    `forward` takes uint8 images (b, 3, h, w) and their positions (b,) and gives (b, columns).
+    Returns float32 (n, columns) in host memory, the same on every process. No padding: each row is
+    computed once, by one process, and the others add zero to it. What ranks images is scored in
+    float32, the default.
     """
     net.eval()
-    with torch.no_grad(), autocast(device, precision):
-        return processes.score_in_shards(
-            torch.arange(n), config.eval_batch_size, columns, forward, device
-        )
+    rows = torch.zeros(len(positions), columns, device=images.device)
+    mine = processes.my_shard(rows)  # a view
+    if len(mine):
+        parts = processes.my_shard(positions).split(config.eval_batch_size)
+        with torch.no_grad(), autocast(images.device, precision):
+            for part, out in zip(
+                images.stream(parts), mine.split(config.eval_batch_size), strict=True
+            ):
+                out.copy_(forward(*part))
+    return processes.add_up(rows).cpu()
 
 
 # --- a cycle of epochs
