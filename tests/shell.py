@@ -4,6 +4,8 @@ leave behind."""
 import csv
 import io
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -76,3 +78,46 @@ def times(folder: Path) -> dict[str, int]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in (".lock", ".holder")
     }
+
+
+def copy(finished: Path, folder: Path, *without: str) -> Path:
+    """A copy of the finished runs in a new folder, without some of the runs."""
+    work = folder / "work"
+    shutil.copytree(finished, work)
+    for name in without:
+        shutil.rmtree(work / "checkpoint/digits-seed0" / name)
+        shutil.rmtree(work / "runs/digits-seed0" / name)
+    return work
+
+
+def stop_after(
+    folder: Path, epochs: int, number: signal.Signals, *flags: str, processes: int = 1
+) -> subprocess.Popen:
+    """Start main.py and send it a signal once it has printed so many epochs."""
+    process = subprocess.Popen(
+        command("main.py", "digits", *TINY, *flags, processes=processes), cwd=folder, env=environment(), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    seen = 0
+    while seen < epochs:
+        line = process.stdout.readline()
+        assert line, process.stderr.read()
+        seen += " epoch " in line
+    process.send_signal(number)
+    process.stdout.read()
+    process.wait(60)
+    return process
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all that it has started, and those in turn (Linux)."""
+    found = [pid]
+    for parent in found:
+        for path in Path(f"/proc/{parent}/task").glob("*/children"):
+            found += map(int, path.read_text().split())
+    return found
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    pairs = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
+    return dict(pair.split("=", 1) for pair in pairs if "=" in pair)

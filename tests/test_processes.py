@@ -1,11 +1,15 @@
+import os
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from shell import TINY, rows, run
+from shell import TINY, command, copy, environment, environment_of, rows, run, stop_after, tree
 
+from utils.files import load_checkpoint
 from utils.processes import shard
 from utils.seeding import epoch_order
 
@@ -52,6 +56,64 @@ def test_two_processes_train(finished: Path, tmp_path: Path):
     assert first[0] == first[1]
     assert float(ours[-1]["train_accuracy"]) > 20  # chance is 10 %; one process reaches about 60
     assert "is finished" in run(tmp_path, "main.py", "digits", *TINY).stdout
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_weights_stay_the_same_on_every_process(tmp_path: Path, processes: int):
+    """Bit for bit, batch norm's statistics included, also when the last batch is too small for all."""
+    run(tmp_path, "tests/each_rank.py", str(tmp_path), processes=processes)
+    sums = {(tmp_path / f"{rank}.txt").read_text() for rank in range(processes)}
+    assert len(sums) == 1 and len(sums.pop()) == 64
+
+
+def test_weights_that_drift_apart_stop_the_run(tmp_path: Path):
+    done = run(tmp_path, "tests/each_rank.py", str(tmp_path), "drift", status=1, processes=2)
+    assert "the weights of the processes are no longer the same" in done.stderr
+
+
+def test_a_run_goes_on_with_the_same_picks_on_another_number_of_processes(
+    finished: Path, tmp_path: Path
+):
+    """One process trains cycle 0, three score and pick for cycle 1, two finish: each step may change."""
+    folder = copy(finished, tmp_path, "main-confidence")
+    stop_after(folder, 3, signal.SIGTERM)
+    labeled = "runs/digits-seed0/main-confidence/labeled"
+    stop_after(folder, 2, signal.SIGTERM, processes=3)
+    for cycle in (0, 1):
+        ours, theirs = (
+            (f / labeled / f"cycle_{cycle}.txt").read_text() for f in (folder, finished)
+        )
+        assert ours == theirs
+    done = run(folder, "main.py", "digits", *TINY, processes=2)
+    assert "going on after epoch" in done.stdout
+    metrics = rows(folder / labeled / "../metrics.csv")
+    assert [(r["cycle"], r["epoch"]) for r in metrics] == [
+        (str(c), str(e)) for c in range(3) for e in range(3)
+    ]
+
+
+def test_a_process_that_dies_takes_the_run_down_and_it_goes_on(finished: Path, tmp_path: Path):
+    folder = copy(finished, tmp_path, "main-confidence")
+    flags = ["--epochs", "12", "--checkpoint-every", "1000"]
+    process = subprocess.Popen(
+        command("main.py", "digits", *TINY, *flags, processes=2), cwd=folder, env=environment(),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    seen = 0
+    while seen < 5:
+        seen += " epoch " in process.stdout.readline()
+    victim = next(pid for pid in tree(process.pid) if environment_of(pid).get("RANK") == "1")
+    os.kill(victim, signal.SIGKILL)
+    error = process.communicate(timeout=100)[1]
+    assert process.returncode != 0
+    assert (
+        "main.py: error: process 0 of 2 lost another one" in error or "stopped by SIGTERM" in error
+    )
+    state = load_checkpoint(folder / "checkpoint/digits-seed0/main-confidence/last.pth")
+    assert state["finished_epoch"] >= 4  # saved because of the death: no checkpoint was due
+    done = run(folder, "main.py", "digits", *TINY, *flags)
+    assert "going on after epoch" in done.stdout
+    assert len(rows(folder / "runs/digits-seed0/main-confidence/metrics.csv")) == 36
 
 
 def test_gradients_and_losses_of_two_processes_are_those_of_one(tmp_path: Path):

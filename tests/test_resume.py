@@ -1,45 +1,18 @@
 """A run that was stopped and started again leaves the same bytes as one that never stopped."""
 
 import random
-import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from shell import TINY, command, content, differences, environment, rows, run
+from shell import TINY, command, content, copy, differences, environment, rows, run, stop_after
 from stress.kill_and_resume import kill_until_done
 
 from utils.files import load_checkpoint
 
 STEPS = ("rotation.py", "make_batches.py", "main.py", "main_pt4al.py", "whole_dataset.py")
-
-
-def copy(finished: Path, tmp_path: Path, *without: str) -> Path:
-    folder = tmp_path / "work"
-    shutil.copytree(finished, folder)
-    for name in without:
-        shutil.rmtree(folder / "checkpoint/digits-seed0" / name)
-        shutil.rmtree(folder / "runs/digits-seed0" / name)
-    return folder
-
-
-def stop_after(folder: Path, epochs: int, number: signal.Signals, *flags: str) -> subprocess.Popen:
-    """Start main.py and send it a signal once it has printed so many epochs."""
-    process = subprocess.Popen(
-        command("main.py", "digits", *TINY, *flags), cwd=folder, env=environment(), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    seen = 0
-    while seen < epochs:
-        line = process.stdout.readline()
-        assert line, process.stderr.read()
-        seen += " epoch " in line
-    process.send_signal(number)
-    process.stdout.read()
-    process.wait(60)
-    return process
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

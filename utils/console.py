@@ -28,10 +28,13 @@ def fail(message: str) -> None:
 
 
 def on_signal(number: int, frame: object) -> None:
-    signal.signal(
-        number, signal.SIG_IGN
-    )  # the first signal stops the run; a second must not cut the saving
+    ignore_signals()  # the first signal stops the run; a second must not cut the saving
     raise Stopped(number)
+
+
+def ignore_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def run_script(main: Callable[[], None]) -> None:

@@ -5,8 +5,9 @@ Under `torchrun` each process holds the whole pool, works on its share of every 
 every scoring pass, and adds up gradients and scores; rank 0 alone prints and writes.
 """
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +16,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from config import Config
-from utils.console import UserError
+from utils.console import UserError, ignore_signals
+
+
+class PeerLost(UserError):
+    """Another process of this run has ended, so the run cannot go on."""
 
 
 def rank() -> int:
@@ -122,10 +127,35 @@ def my_shard(batch: Tensor) -> Tensor:
 
 
 def add_up(values: Tensor) -> Tensor:
-    """The sum over processes, in place."""
+    """The sum over processes, in place.
+
+    Raises:
+        PeerLost: one of them has ended.
+    """
+    return reduce(values, dist.ReduceOp.SUM)
+
+
+def reduce(values: Tensor, operation: dist.ReduceOp) -> Tensor:
     if world_size() > 1:
-        dist.all_reduce(values)
+        with talking():
+            dist.all_reduce(values, operation)
     return values
+
+
+@contextlib.contextmanager
+def talking() -> Iterator[None]:
+    """gloo and nccl raise plain RuntimeErrors when another process has gone; here they get a
+    name."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        ignore_signals()  # the launcher stops the others now, and the last epoch is yet to be saved
+        raise PeerLost(
+            f"process {rank()} of {world_size()} lost another one, whose own message, if any, tells why; the same "
+            f"command goes on from the last whole epoch, on any number of processes ({error})"
+        ) from None
 
 
 def add_up_gradients(net: nn.Module) -> None:
@@ -151,6 +181,16 @@ def average_statistics(net: nn.Module) -> None:
             add_up(buffer).div_(world_size())
 
 
+def check_in_step(net: nn.Module) -> None:
+    """Raise an AssertionError if the processes no longer hold the same weights."""
+    if world_size() == 1:
+        return
+    total = torch.stack([p.detach().double().sum() for p in net.parameters()]).sum()
+    ends = reduce(torch.stack([total, -total]), dist.ReduceOp.MAX)
+    if ends[0] != -ends[1]:
+        raise AssertionError("internal error: the weights of the processes are no longer the same")
+
+
 def from_main(make: Callable[[], Any]) -> Any:
     """Call `make` on rank 0 and give every process its value (any picklable object); its errors
     reach all of them."""
@@ -162,7 +202,8 @@ def from_main(make: Callable[[], Any]) -> Any:
             box[0] = make()
         except UserError as error:
             box[1] = str(error)
-    dist.broadcast_object_list(box, src=0)
+    with talking():
+        dist.broadcast_object_list(box, src=0)
     if box[1] is not None:
         raise UserError(box[1])
     return box[0]

@@ -67,9 +67,9 @@ class RunFolder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """A run stopped by a signal saves the last whole epoch, whatever `checkpoint_every`
-        says."""
-        if kind is Stopped:
+        """A run stopped by a signal, or by the end of another process, saves the last whole epoch,
+        whatever `checkpoint_every` says."""
+        if kind in (Stopped, processes.PeerLost):
             self.save()
 
     def open(self, inputs: dict[str, Any], ids: list[str]) -> State | None:

@@ -206,6 +206,7 @@ def train_epoch(
                 refresh=False,
             )
     processes.average_statistics(net)
+    processes.check_in_step(net)
     loss, correct, seen = processes.add_up(totals).tolist()
     return loss / seen, 100 * correct / seen
 
