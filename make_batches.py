@@ -63,8 +63,12 @@ def compute_losses(config: Config) -> tuple[list[str], list[str], dict[str, Any]
     description = describe(config, pool, TURNS, mean, std)
     net = fresh_network(config, TURNS, 0, device)
     checkpoint = load_weights(weights, net, description)
-    mean, std = checkpoint.get("mean", mean), checkpoint.get("std", std)
-    scores = rotation_scores(net, pool, mean, std, config)
+    constants = checkpoint.get("mean", mean), checkpoint.get("std", std)
+    if constants != (mean, std):
+        processes.say(
+            f"{weights} was made with mean and std {constants}, not {mean, std}: they are used"
+        )
+    scores = rotation_scores(net, pool, *constants, config)
     processes.say(f"{len(pool)} images, rotation accuracy {100 * scores[:, 1].mean():.2f} %")
     made_from = {"data": description["data"], "weights": sha256_of(weights)}
     return [str(loss) for loss in scores[:, 0].tolist()], pool.ids, made_from

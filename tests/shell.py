@@ -16,9 +16,9 @@ TINY = ["--rotation-epochs", "2", "--epochs", "3", "--milestones", "2", "--cycle
 RANDOM_BASELINE = ["--strategy", "random", "--first-pick", "random", "--candidates", "all"]
 
 
-def environment() -> dict[str, str]:
+def environment(**variables: str) -> dict[str, str]:
     """One thread a script: the tests themselves run side by side."""
-    return {"OMP_NUM_THREADS": "1", **os.environ}
+    return {"OMP_NUM_THREADS": "1", **os.environ, **variables}
 
 
 def command(script: str, *arguments: str, processes: int = 1) -> list[str]:
@@ -31,11 +31,16 @@ def command(script: str, *arguments: str, processes: int = 1) -> list[str]:
 
 
 def run(
-    folder: Path, script: str, *arguments: str, status: int = 0, processes: int = 1
+    folder: Path,
+    script: str,
+    *arguments: str,
+    status: int = 0,
+    processes: int = 1,
+    **variables: str,
 ) -> subprocess.CompletedProcess:
     """Run `python SCRIPT ARGUMENTS` in a folder and require an exit status."""
     done = subprocess.run(
-        command(script, *arguments, processes=processes), cwd=folder, env=environment(), capture_output=True,
+        command(script, *arguments, processes=processes), cwd=folder, env=environment(**variables), capture_output=True,
         text=True, stdin=subprocess.DEVNULL, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == status, (

@@ -17,12 +17,13 @@ README = (ROOT / "README.md").read_text()
 
 
 def commands() -> list[str]:
-    """Every line of the README's shell blocks that runs something of ours, without its comment."""
+    """Every command of ours in the README's shell blocks, without comments and redirections."""
     blocks = re.findall(r"```(?:bash|sh)\n(.*?)```", README, re.DOTALL)
     lines = [
-        re.sub(r"\s+#.*", "", line).strip()
+        re.sub(r"[0-9]*>&?\s*\S+", "", command).strip(" &")
         for block in blocks
         for line in block.replace("\\\n", " ").splitlines()
+        for command in re.split(r"&&|;|[()]", re.sub(r"\s+#.*", "", line))
     ]
     return sorted({line for line in lines if re.search(r"\.(py|sh)\b", line)})
 
@@ -32,8 +33,9 @@ def test_every_command_parses(line: str, monkeypatch: pytest.MonkeyPatch):
     words = [word for word in shlex.split(line) if not re.fullmatch(r"[A-Z_]+=\S*", word)]
     script = next(i for i, word in enumerate(words) if word.endswith((".py", ".sh")))
     path = ROOT / words[script]
-    arguments = [re.sub(r"\$\{?\w+\}?", "0", word) for word in words[script + 1 :] if word != "&"]
-    assert path.is_file(), line
+    line = " ".join(words[script + 1 :]).replace("$strategy", "margin")
+    arguments = re.sub(r"\$\{?\w+\}?", "0", line).split()
+    assert path.is_file(), path
     if path.suffix == ".sh" or (path.name != "show_batches.py" and path.parent != ROOT):
         assert run_help(path) == 0
         return

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor, nn
 
 from config import Config
@@ -232,6 +231,8 @@ class Learner:
     def per_class(self, cycle: int) -> list[list[object]]:
         """Rows of per_class.csv for the current weights; a class that was never predicted has
         precision 0."""
+        from sklearn.metrics import precision_recall_fscore_support  # takes a second to import
+
         truth = self.test.labels.cpu().numpy()
         predicted = (
             self.logits(self.test, torch.arange(len(truth)), self.precision).argmax(1).numpy()

@@ -14,7 +14,7 @@ from loader import Images
 from utils import processes
 from utils.console import UserError
 from utils.datasets import id_key
-from utils.files import read_json, read_lines
+from utils.files import read_json, read_lines, sha256_of
 
 
 def read_losses(path: Path) -> tuple[list[str], list[str]]:
@@ -61,7 +61,7 @@ def sort_pool(texts: Sequence[str], sort: Literal["numeric", "lexicographic"]) -
     """
     if sort == "lexicographic":
         return np.argsort(np.array(texts))[::-1]
-    return np.argsort(-np.array(texts, dtype=np.float64), kind="stable")
+    return np.argsort(-np.array([float(text) for text in texts]), kind="stable")
 
 
 def split(items: Sequence[str], parts: int) -> list[list[str]]:
@@ -94,11 +94,12 @@ def find_batches(config: Config, pool: Images) -> tuple[list[list[int]], dict[st
     digest = hashlib.sha256(repr(batches).encode()).hexdigest()
     record = folder / "made_from.json"
     data = read_json(record)["made_from"].get("data") if record.exists() else None
+    files = {path.name: sha256_of(path) for path in sorted(folder.glob("*.txt"))}
     if data is not None and data != pool.fingerprint():
         processes.say(
             f"warning: {folder} was made from other images than those of {config.data_dir} under the same ids"
         )
-    return batches, {"batches": digest, "batches_made_from_data": data}
+    return batches, {"batches": digest, "batches_made_from_data": data, "files": files}
 
 
 def read_batches(folder: Path, num_batches: int, position_of: dict[str, int]) -> list[list[int]]:

@@ -39,6 +39,9 @@ from utils.run_folder import RunFolder
 from utils.training import fresh_network, make_optimizer, train_epoch
 
 
+STEPS = 6  # of classifier training in a repeat
+
+
 class PlainImages(Dataset):
     """One image file at a time, for rotation training, classifier training or scoring."""
 
@@ -150,7 +153,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, object]
     task = rotation_task(config, pool, *statistics_)
     task = task._replace(positions=torch.arange(config.rotation_batch_size))
     learner = Learner(config, RunFolder(config, "benchmark"), pool, test, 1)
-    learner.state["labeled"] = [list(range(config.batch_size))]
+    learner.state["labeled"] = [list(range(STEPS * config.batch_size))]
     optimizer = make_optimizer(learner.net, config)
     plain_turner, plain_net = (
         build(18, config.width, classes).to(device) for classes in (TURNS, 10)
@@ -184,9 +187,13 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, object]
             lambda: step(turner, turner_optimizer, task),
             lambda: plain_training_step(plain_turner, plain_optimizers[0], plain["rotation"]),
         ),
+        # Several steps each: of a few batches the first ones come from a queue that is already full.
         "classifier training": (
             lambda: step(learner.net, optimizer, learner.task()),
-            lambda: plain_training_step(plain_net, plain_optimizers[1], plain["classifier"]),
+            lambda: sum(
+                plain_training_step(plain_net, plain_optimizers[1], plain["classifier"])
+                for _ in range(STEPS)
+            ),
         ),
         "loss extraction": (
             lambda: len(rotation_scores(turner, some, *statistics_, config)),
@@ -196,7 +203,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, object]
             lambda: len(learner.logits(some, torch.arange(len(some)))),
             lambda: plain_scoring(plain_net, plain["scoring"], len(some), 1),
         ),
-        "input pipeline": (feed, lambda: sum(len(next(pipeline)[0]) for _ in range(8))),
+        "input pipeline": (feed, lambda: sum(len(next(pipeline)[0]) for _ in range(40))),
     }
     flops = {
         "rotation training": TURNS * training_flops(turner),
@@ -207,15 +214,11 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, object]
         rates: dict[str, list[float]] = {"ours": [], "plain": [], "matrix": []}
         for repeat in range(options.repeats + 1):
             for who, work in (("ours", ours), ("plain", theirs)):
-                done = 0
-
-                def call(work=work) -> None:
-                    nonlocal done
-                    done = work()
-
-                spent = seconds(call, device)
+                time.sleep(2)  # until the plain loaders' workers have filled their queues and rest
+                done: list[int] = []
+                spent = seconds(lambda work=work, done=done: done.append(work()), device)
                 if repeat:  # the first is the warm-up
-                    rates[who].append(done / spent)
+                    rates[who].append(done[0] / spent)
             rates["matrix"].append(matrix_rate(device, precision))
         ours_rate, plain_rate, peak = (
             statistics.median(rates[who]) for who in ("ours", "plain", "matrix")

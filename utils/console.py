@@ -37,6 +37,18 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, torch or one of its libraries says so; they share no exception."""
+    told = (
+        "OutOfMemoryError",
+        "MemoryError",
+        "bad_alloc",
+        "can't allocate memory",
+        "could not create a memory",
+    )
+    return any(text in f"{type(error).__name__}: {error}" for text in told)
+
+
 def run_script(main: Callable[[], None]) -> None:
     """Call `main` and turn its end into an exit status: 0, 2 (bad input), 130 (SIGINT) or 143
     (SIGTERM)."""
@@ -57,6 +69,13 @@ def run_script(main: Callable[[], None]) -> None:
             raise
         fail(
             f"{error.strerror or error}: {error.filename or 'while writing'}; what was saved before is whole"
+        )
+        status = 2
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        fail(
+            "out of memory: lower --eval-batch-size or --width, or free memory; what was saved before is whole"
         )
         status = 2
     else:

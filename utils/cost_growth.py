@@ -48,7 +48,9 @@ def steps(
     losses = torch.rand(len(pool), generator=generator(0, "growth")).tolist()
 
     def write_batches() -> None:
-        write_lines(folder / "loss.txt", [f"{x}_{i}" for x, i in zip(losses, pool.ids, strict=True)])
+        write_lines(
+            folder / "loss.txt", [f"{x}_{i}" for x, i in zip(losses, pool.ids, strict=True)]
+        )
         texts, ids = read_losses(folder / "loss.txt")
         order = sort_pool(texts, "numeric")
         for i, batch in enumerate(split([ids[j] for j in order], config.num_batches)):
@@ -77,14 +79,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sizes", type=int, nargs="+", default=[5000, 20_000, 50_000], help="images")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[5000, 20_000, 50_000], help="images"
+    )
     parser.add_argument("--width", type=int, default=8, help="of the network (default: 8)")
     parser.add_argument("--repeats", type=int, default=3, help="interleaved repeats (default: 3)")
     parser.add_argument("--device", default="auto", help="as in config.py (default: auto)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as top:
         paths = write_images(Path(top, "data"), max(options.sizes))
-        config = replace(CIFAR10, dataset="folder", data_dir=f"{top}/data", width=options.width, device=options.device)
+        config = replace(
+            CIFAR10,
+            dataset="folder",
+            data_dir=f"{top}/data",
+            width=options.width,
+            device=options.device,
+        )
         device = processes.start(config)
         pool, test = load_images(config, device)
         work = {}

@@ -34,6 +34,7 @@ from utils.files import (
     write_lines,
 )
 
+NOT_COMPARED = MACHINE_FIELDS | {"files"}  # the same batches may be written with other line ends
 VERSION = 1  # of last.pth; raise it when what a state holds changes
 METRICS = ("cycle", "labels", "epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy",
            "best_accuracy", "seconds")  # fmt: skip
@@ -250,7 +251,7 @@ def compare(stored: dict[str, Any], ours: dict[str, Any], folder: Path) -> None:
     differences = [
         f"{name} (was {shorten(stored.get(name))}, now {shorten(ours.get(name))})"
         for name in sorted(set(stored) | set(ours))
-        if stored.get(name) != ours.get(name) and name not in MACHINE_FIELDS
+        if stored.get(name) != ours.get(name) and name not in NOT_COMPARED
     ]
     if differences:
         raise UserError(

@@ -16,7 +16,7 @@ from config import Config
 from loader import Images
 from models import build
 from utils import processes
-from utils.console import UserError
+from utils.console import UserError, is_out_of_memory
 from utils.files import load_checkpoint
 from utils.run_folder import VERSION, RunFolder, State, shorten
 from utils.seeding import derive_seed, epoch_order
@@ -92,6 +92,19 @@ def load_weights(path: Path, net: nn.Module, description: dict[str, Any]) -> dic
         UserError: other shapes, or made from other data or with another reading of them.
     """
     checkpoint = load_checkpoint(path)
+    for name in ("mean", "std"):
+        values = checkpoint.get(name, [1.0, 1.0, 1.0])
+        good = (
+            isinstance(values, list)
+            and len(values) == 3
+            and all(
+                isinstance(x, float) and (0 if name == "std" else -1e3) < x < 1e3 for x in values
+            )
+        )
+        if not good:
+            raise UserError(
+                f"{path} holds {name} {shorten(values)}, which normalises no image: make it anew"
+            )
     for name in ("num_classes", "depth", "width", "img_size", "channel_order", "dataset", "data"):
         found, wanted = checkpoint.get(name), description[name]
         if name in checkpoint and found != wanted:
@@ -233,6 +246,9 @@ def score(
     mine = processes.my_shard(rows)  # a view
     if len(mine):
         parts = processes.my_shard(positions).split(config.eval_batch_size)
+        first, again = (next(images.stream(parts[:1]))[0] for _ in range(2))
+        if not torch.equal(first, again):
+            raise AssertionError("internal error: the images to be scored change from read to read")
         with torch.no_grad(), autocast(images.device, precision):
             for part, out in zip(
                 images.stream(parts), mine.split(config.eval_batch_size), strict=True
@@ -290,11 +306,8 @@ def train_cycle(
             test_loss = test_accuracy = None
             if (epoch + 1) % config.eval_every == 0 or epoch == task.epochs - 1:
                 test_loss, test_accuracy = task.evaluate(net)
-        except RuntimeError as error:
-            full = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(
-                error
-            )
-            if not full:
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
                 raise
             raise UserError(
                 f"out of memory with a batch of {task.batch_size} and width {config.width}: lower --batch-size "
