@@ -38,7 +38,6 @@ from utils.pretext import TURNS, rotation_scores, rotation_task
 from utils.run_folder import RunFolder
 from utils.training import fresh_network, make_optimizer, train_epoch
 
-
 STEPS = 6  # of classifier training in a repeat
 
 

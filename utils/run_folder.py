@@ -111,6 +111,9 @@ class RunFolder:
         self.seconds = self._read_seconds() if state else {}
         if state is not None and state["finished"]:
             self.drop_previous()
+        self.weights.mkdir(
+            parents=True, exist_ok=True
+        )  # if that cannot be, now is the time to say so
         if state is None and not stored.exists():
             write_json(stored, record)
         return state
