@@ -136,8 +136,8 @@ class Config:
     """Images a forward pass when scoring; changes results by float32 rounding at most (released
     code: 1)."""
     checkpoint_every: int = 10
-    """Epochs between savings of last.pth and the CSV files (ours); a stop by signal saves the last
-    whole epoch."""
+    """Epochs between savings of last.pth and the CSV files, more where saving would take over 2 % of
+    the time (ours); a stop by signal saves the last whole epoch."""
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda, cuda:N."""
     precision: Literal["auto", "float32", "bf16"] = "auto"

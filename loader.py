@@ -62,7 +62,7 @@ class Images:
         places = torch.cat(list(parts)).to(self.device).split([len(part) for part in parts])
         if not self.streams:
             for at in places:
-                yield self.pixels[at].permute(0, 3, 1, 2), at
+                yield self.pixels.index_select(0, at).permute(0, 3, 1, 2), at
             return
         lane = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         with ThreadPoolExecutor(1) as courier:
@@ -168,9 +168,20 @@ def normalisation(config: Config, pool: Images) -> tuple[list[float], list[float
 def normaliser(
     mean: list[float], std: list[float], device: torch.device
 ) -> Callable[[Tensor], Tensor]:
-    """uint8 (b, 3, h, w) -> float32 (pixel / 255 - mean) / std, in the same memory order."""
-    mean_, std_ = (torch.tensor(x, device=device).view(1, 3, 1, 1) for x in (mean, std))
-    return lambda images: images.float().div_(255).sub_(mean_).div_(std_)
+    """uint8 (b, 3, h, w) -> float32 (pixel / 255 - mean) / std, in channels_last order.
+
+    The constants are repeated along a row of pixels: on a CPU that is four times as fast as three
+    at a time.
+    """
+    mean_, std_ = (torch.tensor(x, device=device) for x in (mean, std))
+
+    def normalise(images: Tensor) -> Tensor:
+        b, c, h, w = images.shape
+        rows = images.permute(0, 2, 3, 1).reshape(b, h, w * c).float()
+        rows.div_(255).sub_(mean_.repeat(w)).div_(std_.repeat(w))
+        return rows.view(b, h, w, c).permute(0, 3, 1, 2)
+
+    return normalise
 
 
 def crop_and_flip(
@@ -185,20 +196,22 @@ def crop_and_flip(
         flips: bool (b,).
         padding: pixels of black on each side.
     """
+    # Of the copies of an image, index_select takes the wanted one: torch.where is far slower on bytes.
     b, _, h, w = images.shape
     padded = F.pad(images.permute(0, 2, 3, 1), (0, 0, padding, padding, padding, padding))
     windows = (
         padded.unfold(1, h, 1).unfold(2, w, 1).permute(0, 1, 2, 4, 5, 3)
     )  # (b, 2p+1, 2p+1, h, w, 3), a view
-    cropped = windows[torch.arange(b, device=images.device), rows, columns]
-    return torch.where(flips.view(b, 1, 1, 1), cropped.flip(2), cropped).permute(0, 3, 1, 2)
+    number = torch.arange(b, device=images.device)
+    cropped = windows[number, rows, columns]
+    both = torch.cat([cropped, cropped.flip(2)])
+    return both.index_select(0, number + b * flips).permute(0, 3, 1, 2)
 
 
 def turn(images: Tensor, turns: Tensor) -> Tensor:
     """Turn each image by its number of quarter turns counter-clockwise: `torch.rot90(image,
     turns[i], (1, 2))`."""
-    turned = images.clone()
-    for k in (1, 2, 3):
-        chosen = (turns == k).view(-1, 1, 1, 1)
-        turned = torch.where(chosen, torch.rot90(images, k, (2, 3)), turned)
-    return turned
+    b, pixels = len(images), images.permute(0, 2, 3, 1)
+    views = torch.cat([torch.rot90(pixels, k, (1, 2)) for k in range(4)])
+    number = torch.arange(b, device=images.device)
+    return views.index_select(0, number + b * turns).permute(0, 3, 1, 2)

@@ -204,6 +204,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_state(
         return (float("inf"), 0.0) if (cycle, epoch) == (1, 2) else result
 
     monkeypatch.setattr(training, "train_epoch", fail)
+    monkeypatch.setattr(run_folder, "SAVING_SHARE", 1e9)  # whatever these short epochs take
     refused(call(folder, "main.py", "digits", *TINY), "the loss is inf in cycle 1, epoch 2")
     state = load_checkpoint(folder / "checkpoint/digits-seed0/main-confidence/last.pth")
     assert (state["cycle"], state["finished_epoch"]) == (1, 1)

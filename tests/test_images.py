@@ -213,6 +213,7 @@ def make_folder(root: Path) -> dict[str, Image.Image]:
         "train/a_1/cmyk.jpg": base.convert("CMYK"),
         "train/a_1/one.png": base.resize((1, 1)),
         "train/a_1/bits.tif": base.convert("1"),
+        "train/a_1/20 megapixels.png": Image.new("L", (5000, 4000), 77),
         "test/b class/x.png": base,
         "test/a_1/y.webp": base,
     }
@@ -246,6 +247,7 @@ def test_folder_reads_every_kind_of_image(tmp_path: Path, capsys: pytest.Capture
     assert np.array_equal(by_name["train/b class/grey.png"], grey)
     assert np.array_equal(by_name["train/b class/16 bit.png"], grey)  # its upper bytes
     assert np.array_equal(by_name["train/a_1/alpha_é.png"], rgb)
+    assert (by_name["train/a_1/20 megapixels.png"] == 77).all()
     assert (by_name["train/a_1/one.png"] == by_name["train/a_1/one.png"][0, 0]).all()
     assert "1 files are no images by their ending" in capsys.readouterr().out
 

@@ -13,6 +13,7 @@ import platform
 import shutil
 import socket
 import subprocess
+import time
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -35,6 +36,9 @@ from utils.files import (
 )
 
 NOT_COMPARED = MACHINE_FIELDS | {"files"}  # the same batches may be written with other line ends
+SAVING_SHARE = (
+    0.02  # of the time, at most; a fast GPU ends an epoch sooner than a disk takes weights
+)
 VERSION = 1  # of last.pth; raise it when what a state holds changes
 METRICS = ("cycle", "labels", "epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy",
            "best_accuracy", "seconds")  # fmt: skip
@@ -60,6 +64,7 @@ class RunFolder:
         self.previous = self.weights / "previous.pth"
         self.last_is_whole = True
         self.saved: tuple[int, int] | None = None
+        self.saved_at, self.saving_seconds = 0.0, 0.0
         self.pending: State | None = None
         self.seconds: dict[tuple[int, int], float] = {}
         self.ids: list[str] = []
@@ -160,11 +165,19 @@ class RunFolder:
         state = self.pending
         if state is None or not processes.is_main() or self.saved == position(state):
             return
+        began = time.perf_counter()
         self.write_tables(state)
         if self.last.exists() and self.last_is_whole:
             os.replace(self.last, self.previous)
         save_checkpoint(self.last, state)
         self.last_is_whole, self.saved = True, position(state)
+        self.saved_at = time.perf_counter()
+        self.saving_seconds = self.saved_at - began
+
+    def saving_is_cheap(self) -> bool:
+        """Whether so much time has passed since the last saving that another one takes a small
+        share of it."""
+        return self.saving_seconds <= SAVING_SHARE * (time.perf_counter() - self.saved_at)
 
     def finish(self, state: State) -> None:
         """Mark the run as complete: starting it again changes nothing."""

@@ -325,7 +325,8 @@ def train_cycle(
         left = work_an_epoch * (task.epochs - 1 - epoch) + work_after
         pace = (time.perf_counter() - began) / (work_an_epoch * (epoch + 1 - first_epoch))
         processes.say(epoch_line([*state["metrics"][-1], seconds], task.epochs, left * pace))
-        if (epoch + 1) % config.checkpoint_every == 0 or epoch == task.epochs - 1:
+        due = (epoch + 1) % config.checkpoint_every == 0 and run.saving_is_cheap()
+        if due or epoch == task.epochs - 1:
             run.save()
 
 
