@@ -119,6 +119,34 @@ def test_any_bytes_are_read_or_refused_with_one_line(data: bytes):
         assert len(texts) == len(ids) > 0 and all(0 <= float(t) < np.inf for t in texts)
 
 
+LINE = st.sampled_from(["train/0/0", "./DATA/train/0/1.png", "C:\\x\\train\\0\\2.JPG", "train/0/9"])
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=100), st.lists(st.one_of(LINE, NAME)).map("\n".join).map(str.encode)
+    )
+)
+def test_any_batch_file_is_read_or_refused_with_one_line(data: bytes):
+    where = {f"train/0/{i}": i for i in range(3)}
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "batch_0.txt").write_bytes(data)
+        try:
+            (batch,) = read_batches(Path(folder), 1, where)
+        except UserError as refused:
+            assert "batch_0.txt" in str(refused)
+            return
+    assert batch and len(set(batch)) == len(batch) and set(batch) <= {0, 1, 2}
+
+
+@given(st.text(max_size=60))
+def test_any_id_has_a_key_of_three_parts_at_most(image_id: str):
+    key = id_key(image_id)
+    assert key.count("/") <= 2 and "\\" not in key
+    if key.count("/") == 2:
+        assert id_key(f"/elsewhere/{key}.png") == key
+
+
 def test_batches_are_looked_up_by_key_and_refused_when_wrong(tmp_path: Path):
     where = {f"train/0/{i}": i for i in range(4)}
     (tmp_path / "batch_0.txt").write_text("./DATA/train/0/3.png\r\n./DATA/train/0/1.png")
