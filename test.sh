@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole test suite: .venv, requirements, ruff, pytest. Arguments go to pytest: ./test.sh -k strategies
+# The whole test suite: .venv, requirements, ruff, pytest. Arguments go to pytest: ./test.sh -m 'not slow'
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$root"

@@ -16,6 +16,8 @@ import config
 from utils import processes
 from utils.console import UserError
 
+pytestmark = pytest.mark.slow  # many starts of a script, seconds each
+
 ARGUMENTS = [
     ("main.py imagenet", "preset 'imagenet' is unknown"),
     ("main.py digits --sed 3", "--sed"),

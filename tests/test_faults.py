@@ -22,6 +22,8 @@ from loader import Images
 from utils import files, run_folder, strategies, training
 from utils.files import load_checkpoint
 
+pytestmark = pytest.mark.slow  # many starts of a script, seconds each
+
 SCRIPTS = ("rotation.py", "make_batches.py", "main.py", "main_pt4al.py", "whole_dataset.py")
 Call = Callable[..., tuple[int, str]]
 

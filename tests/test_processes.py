@@ -13,6 +13,8 @@ from utils.files import load_checkpoint
 from utils.processes import shard
 from utils.seeding import epoch_order
 
+pytestmark = pytest.mark.slow  # many starts of a script, seconds each
+
 
 @given(st.integers(0, 300), st.integers(1, 9))
 def test_shards_are_a_partition_in_order(n: int, world: int):

@@ -12,6 +12,8 @@ from stress.kill_and_resume import kill_until_done
 
 from utils.files import load_checkpoint
 
+pytestmark = pytest.mark.slow  # many starts of a script, seconds each
+
 STEPS = ("rotation.py", "make_batches.py", "main.py", "main_pt4al.py", "whole_dataset.py")
 
 

@@ -62,6 +62,7 @@ def wait_for_a_write(folder: Path, process: subprocess.Popen, number: int) -> No
     """Until the script is writing a file for the `number`th time, or has ended."""
     seen: set[tuple[str, int]] = set()
     while process.poll() is None and len(seen) < number:
+        time.sleep(0.0005)
         for top, _, names in os.walk(folder):
             for name in names:
                 if name.endswith(".part"):
