@@ -90,7 +90,7 @@ def kill_until_done(
         process = start(folder, script, flags, processes)
         if kills < limit:
             if source.random() < 0.5:
-                wait_for_a_write(folder, process, source.randint(1, 6))
+                wait_for_a_write(folder, process, source.randint(1, 4))
             else:
                 time.sleep(source.uniform(0, seconds))
             if process.poll() is None:
@@ -129,7 +129,7 @@ def main() -> None:
             folder.mkdir()
             counts = {
                 script: kill_until_done(
-                    folder, script, flags, processes, seconds[script], 6, source
+                    folder, script, flags, processes, seconds[script], 10, source
                 )
                 for script in SCRIPTS
             }
