@@ -5,7 +5,7 @@ and applies torchvision's transforms, a DataLoader with 2 workers, scoring at ba
 that the scripts call. Repeats of the two are interleaved; the median counts, the spread is (max - min) / median.
 
 Writes: nothing but the table (images in a temporary folder)
-Run:    python utils/benchmark.py                       about 6 minutes at width 64 on 2 CPU cores
+Run:    python utils/benchmark.py                       about 15 minutes at width 64 on 2 CPU cores
         python utils/benchmark.py --width 16 --json
 """
 

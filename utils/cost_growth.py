@@ -4,7 +4,7 @@ The steps are the very functions that the scripts call. A narrow network makes w
 interleaved, the median of the repeats counts.
 
 Writes: nothing but the table (images in a temporary folder)
-Run:    python utils/cost_growth.py                      about 10 minutes on 2 CPU cores
+Run:    python utils/cost_growth.py                      about half an hour on 2 CPU cores
         python utils/cost_growth.py --sizes 1000 2000 --repeats 1
 """
 

@@ -1,7 +1,7 @@
 """Kill every root script at random moments, start it again until it is done, and compare all files
 with a run that was left alone: they must be equal byte for byte (wall-clock columns apart).
 
-    python tests/stress/kill_and_resume.py --kills 200      about 6 s a kill on 2 CPU cores
+    python tests/stress/kill_and_resume.py --kills 200      about 10 s a kill on 2 CPU cores
 
 Half of the kills come at a moment drawn over the time that the script takes, half while a file is being written (its
 `.part` is there). Prints a line a scenario and exits with status 1 on the first difference.
