@@ -22,9 +22,9 @@ from utils.batches import class_of, read_losses, sort_pool, split
 from utils.console import UserError, run_script
 from utils.datasets import sort_classes
 from utils.files import read_json, sha256_of, write_csv, write_json, write_lines
+from utils.network import describe, fresh_network, load_weights
 from utils.pretext import TURNS, rotation_scores
 from utils.run_folder import compare, lock_folder
-from utils.training import describe, fresh_network, load_weights
 
 
 def main() -> None:

@@ -14,9 +14,10 @@ from loader import load_images, normalisation
 from utils import processes
 from utils.console import run_script
 from utils.files import save_checkpoint
+from utils.network import describe, fresh_network
 from utils.pretext import TURNS, rotation_task
 from utils.run_folder import RunFolder
-from utils.training import describe, fresh_network, new_state, train_cycle
+from utils.training import new_state, train_cycle
 
 
 def main() -> None:

@@ -13,8 +13,9 @@ from config import DIGITS
 from loader import load_images, normalisation
 from utils import processes
 from utils.files import canonical, checksum
+from utils.network import fresh_network, make_optimizer
 from utils.pretext import TURNS, rotation_task
-from utils.training import fresh_network, make_optimizer, train_epoch
+from utils.training import train_epoch
 
 config = replace(DIGITS, width=8, rotation_batch_size=48)
 device = processes.start(config)

@@ -16,7 +16,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from shell import ROOT, TINY, content, copy, differences, environment, rows, run, stop_after
+from shell import (
+    ROOT,
+    SCRIPTS,
+    TINY,
+    content,
+    copy,
+    differences,
+    environment,
+    rows,
+    run,
+    stop_after,
+)
 
 from loader import Images
 from utils import files, run_folder, strategies, training
@@ -24,7 +35,6 @@ from utils.files import load_checkpoint
 
 pytestmark = pytest.mark.slow  # many starts of a script, seconds each
 
-SCRIPTS = ("rotation.py", "make_batches.py", "main.py", "main_pt4al.py", "whole_dataset.py")
 Call = Callable[..., tuple[int, str]]
 
 

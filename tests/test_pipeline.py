@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from shell import RANDOM_BASELINE, TINY, rows, run, times
+from shell import RANDOM_BASELINE, SCRIPTS, TINY, rows, run, times
 
 from models import build
 
@@ -129,13 +129,7 @@ def test_the_classifier_learns(finished: Path):
 
 def test_a_finished_run_says_so_and_changes_nothing(finished: Path):
     before = times(finished)
-    for script in (
-        "rotation.py",
-        "make_batches.py",
-        "main.py",
-        "main_pt4al.py",
-        "whole_dataset.py",
-    ):
+    for script in SCRIPTS:
         assert "is finished" in run(finished, script, "digits", *TINY).stdout
     assert times(finished) == before
 

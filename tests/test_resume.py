@@ -7,14 +7,23 @@ import time
 from pathlib import Path
 
 import pytest
-from shell import TINY, command, content, copy, differences, environment, rows, run, stop_after
+from shell import (
+    SCRIPTS,
+    TINY,
+    command,
+    content,
+    copy,
+    differences,
+    environment,
+    rows,
+    run,
+    stop_after,
+)
 from stress.kill_and_resume import kill_until_done
 
 from utils.files import load_checkpoint
 
 pytestmark = pytest.mark.slow  # many starts of a script, seconds each
-
-STEPS = ("rotation.py", "make_batches.py", "main.py", "main_pt4al.py", "whole_dataset.py")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
@@ -39,7 +48,7 @@ def test_main_goes_on_exactly_after_a_signal(
 def test_all_scripts_survive_kills_at_random_moments(finished: Path, tmp_path: Path):
     """A kill a script here; tests/stress/kill_and_resume.py does any number."""
     source, kills = random.Random(int(time.time())), 0
-    for script in STEPS:
+    for script in SCRIPTS:
         kills += kill_until_done(tmp_path, script, [], 1, seconds=8, limit=1, source=source)
     left_out = {name for name in content(finished) if "random" in name}
     assert set(differences(tmp_path, finished)) == left_out

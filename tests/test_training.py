@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from config import DIGITS, Config
 from loader import Images
-from utils import training
+from utils import network, training
 from utils.active_learning import Learner
 from utils.pretext import rotation_task
 from utils.run_folder import RunFolder
@@ -49,7 +49,7 @@ def transfers(config: Config, kind: str, images: int, monkeypatch: pytest.Monkey
     monkeypatch.setattr("utils.active_learning.normalisation", lambda *_: ([0.5] * 3, [0.2] * 3))
     pool = pool_on(META)
     if kind == "rotation":
-        net = training.fresh_network(config, 4, 0, META)
+        net = network.fresh_network(config, 4, 0, META)
         task = rotation_task(config, pool, [0.5] * 3, [0.2] * 3)
         task = task._replace(positions=torch.arange(images))
     else:
@@ -58,7 +58,7 @@ def transfers(config: Config, kind: str, images: int, monkeypatch: pytest.Monkey
         net, task = learner.net, learner.task()
     with Transfers() as seen, pytest.raises((NotImplementedError, RuntimeError), match="meta"):
         training.train_epoch(
-            net, training.make_optimizer(net, config), task, config, 0, 0, META
+            net, network.make_optimizer(net, config), task, config, 0, 0, META
         )  # its totals are read at the end, which a device without values refuses
     return seen.names
 

@@ -12,12 +12,11 @@ from loader import Images, crop_and_flip, normalisation, normaliser
 from utils import processes
 from utils.console import UserError
 from utils.files import save_checkpoint
+from utils.network import describe, fresh_network
 from utils.run_folder import RunFolder
 from utils.seeding import crop_draws
 from utils.training import (
     Task,
-    describe,
-    fresh_network,
     new_state,
     score,
     train_cycle,

@@ -34,9 +34,10 @@ from loader import CIFAR10_MEAN, CIFAR10_STD, load_images
 from models import build
 from utils import processes
 from utils.active_learning import Learner
+from utils.network import fresh_network, make_optimizer
 from utils.pretext import TURNS, rotation_scores, rotation_task
 from utils.run_folder import RunFolder
-from utils.training import fresh_network, make_optimizer, train_epoch
+from utils.training import train_epoch
 
 STEPS = 6  # of classifier training in a repeat
 

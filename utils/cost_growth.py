@@ -29,11 +29,12 @@ from utils.batches import read_batches, read_losses, sort_pool, split
 from utils.benchmark import write_images
 from utils.datasets import decode
 from utils.files import write_lines
+from utils.network import fresh_network, make_optimizer
 from utils.pretext import TURNS, rotation_scores, rotation_task
 from utils.run_folder import RunFolder
 from utils.seeding import generator
 from utils.strategies import STRATEGIES
-from utils.training import fresh_network, make_optimizer, train_epoch
+from utils.training import train_epoch
 
 
 def steps(

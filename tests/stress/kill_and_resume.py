@@ -20,9 +20,8 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from shell import RANDOM_BASELINE, TINY, command, differences, environment, run, tree
+from shell import RANDOM_BASELINE, SCRIPTS, TINY, command, differences, environment, run, tree
 
-SCRIPTS = ("rotation.py", "make_batches.py", "main.py", "main_pt4al.py", "whole_dataset.py")
 VARIANTS: dict[str, tuple[list[str], int]] = {
     "precision auto, warm, best": ([], 1),
     "two processes": (["--threads", "1"], 2),
