@@ -1,133 +1,53 @@
-"""Images in: data sets become uint8 tensors with labels and ids; crops, flips and turns work on
-whole batches.
+"""Data sets in. A new one is added here: a reader, and its name in `READERS` and in `config.py`.
 
-A data set is decoded once, at start-up. It lives on the training device where it fits, else in
-host memory, mapped from a file, and streams over ahead of the training loop. Nothing in that loop
-handles a single image in Python.
+A reader takes (config, split, room), split being "train" or "test", and gives
+    pixels   uint8 (n, img_size, img_size, 3), RGB; from `decoding.new_pixels` where large
+    labels   int64 (n,), indices into the classes
+    names    `<class>/<file>` of each image, the end of its id
+    classes  their names, in label order
+Pixels of more than `room` bytes are mapped from a temporary file instead of held in memory.
 """
 
-import hashlib
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from config import Config
-from utils.datasets import id_key, read_cifar, read_digits, read_folder
+from pt4al import processes
+from pt4al.console import UserError
+from pt4al.decoding import decode, resize_all
+from pt4al.images import SUFFIXES, Images, id_key, sort_classes
 
-CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)  # released code
-AHEAD = 2  # parts of a stream that are on their way while one is worked on
-
-
-@dataclass
-class Images:
-    """One split of a data set.
-
-    Attributes:
-        pixels: uint8 (n, size, size, 3), on the training device, or in host memory when it streams.
-        labels: int64 (n,), on the training device; indices into `classes`.
-        ids: n image ids.
-        classes: names of the classes, in label order.
-        device: where `stream` delivers.
-        streams: whether pixels stay in host memory and are sent over part by part.
-    """
-
-    pixels: Tensor
-    labels: Tensor
-    ids: list[str]
-    classes: list[str]
-    device: torch.device
-    streams: bool = False
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def stream(self, parts: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images by position, one part after the other, without waiting for the device in between.
-
-        Args:
-            parts: pool positions, int64 (b,) each, in host memory.
-
-        Yields:
-            uint8 (b, 3, size, size) in channels_last order and the part's positions, both on
-            `device`.
-        """
-        if not parts:
-            return
-        places = torch.cat(list(parts)).to(self.device).split([len(part) for part in parts])
-        if not self.streams:
-            for at in places:
-                yield self.pixels.index_select(0, at).permute(0, 3, 1, 2), at
-            return
-        lane = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
-        with ThreadPoolExecutor(1) as courier:
-            ahead = deque(courier.submit(self.send, part, lane) for part in parts[:AHEAD])
-            for i, at in enumerate(places):
-                images, arrival = ahead.popleft().result()
-                if i + AHEAD < len(parts):
-                    ahead.append(courier.submit(self.send, parts[i + AHEAD], lane))
-                if arrival is not None:
-                    arrival.wait()  # the step does, this thread does not
-                    images.record_stream(torch.cuda.current_stream(self.device))
-                yield images.permute(0, 3, 1, 2), at
-
-    def send(
-        self, positions: Tensor, lane: "torch.cuda.Stream | None"
-    ) -> tuple[Tensor, "torch.cuda.Event | None"]:
-        """Gather images in host memory and send them to the device on a stream of their own; the
-        event tells when they are there."""
-        images = torch.from_numpy(self.pixels.numpy()[positions.numpy()])
-        if lane is None:
-            return images, None
-        with torch.cuda.stream(lane):
-            return images.pin_memory().to(self.device, non_blocking=True), lane.record_event()
-
-    def fingerprint(self) -> str:
-        """SHA-256 over pixels, labels, class names and id keys: equal if and only if the data
-        are."""
-        digest = hashlib.sha256(str((tuple(self.pixels.shape), self.classes)).encode())
-        digest.update(self.pixels.cpu().numpy())
-        digest.update(self.labels.cpu().numpy())
-        digest.update("\n".join(map(id_key, self.ids)).encode("utf-8", "surrogateescape"))
-        return digest.hexdigest()
-
-    def pixel_hashes(self) -> set[int]:
-        """A hash of each image's pixels."""
-        return {hash(image.tobytes()) for image in self.pixels.cpu().numpy()}
-
-    def positions_by_key(self) -> dict[str, int]:
-        """Pool position by the last three parts of the id."""
-        return {id_key(image_id): i for i, image_id in enumerate(self.ids)}
+Split = tuple[np.ndarray, np.ndarray, list[str], list[str]]
 
 
 def load_images(
     config: Config, device: torch.device, splits: tuple[str, ...] = ("train", "test")
 ) -> list[Images]:
-    """The asked-for splits of `config.dataset`, resized to `config.img_size`, in
+    """The asked-for splits of `config.dataset`, `config.img_size` pixels a side, in
     `config.channel_order`.
+
+    A data set is decoded once, at start-up. It lives on the training device where it fits, else in
+    host memory, mapped from a file, and streams over ahead of the training loop.
 
     Raises:
         UserError: the data are missing, cannot be read, or make no classification problem.
     """
-    read = {"digits": read_digits, "folder": read_folder}.get(config.dataset, read_cifar)
     room = int(config.resident_share * memory_of(device))
     result = []
     for split in splits:
-        pixels, labels, names, classes = read(config, split, room)
+        pixels, labels, names, classes = READERS[config.dataset](config, split, room)
         if config.channel_order == "bgr":
             for i in range(0, len(pixels), 1000):
                 pixels[i : i + 1000] = pixels[i : i + 1000, ..., ::-1].copy()
         streams = pixels.nbytes > room
         data = torch.from_numpy(pixels).to("cpu" if streams else device)
+        targets = torch.from_numpy(labels).to(device)
         ids = [f"{config.data_dir}/{split}/{name}" for name in names]
-        result.append(
-            Images(data, torch.from_numpy(labels).to(device), ids, classes, device, streams)
-        )
+        result.append(Images(data, targets, ids, classes, device, streams))
     return result
 
 
@@ -138,80 +58,136 @@ def memory_of(device: torch.device) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-# --- whole batches
+# --- data sets that come with a library
 
 
-def channel_statistics(images: Images) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel of the training images, in 0..1; CIFAR-10 has
-    published ones."""
-    total, squares = torch.zeros(2, 3, dtype=torch.float64, device=images.pixels.device)
-    for part in images.pixels.split(1000):  # sums of whole numbers are exact in float64
-        values = part.reshape(-1, 3).double()
-        total += values.sum(0)
-        squares += values.square_().sum(0)
-    n = 255 * images.pixels[..., 0].numel()
-    mean = total.cpu() / n
-    variance = squares.cpu() / (255 * n) - mean**2
-    return mean.tolist(), variance.sqrt().clamp(min=1e-3).tolist()
+def read_cifar(config: Config, split: str, room: int) -> Split:
+    """CIFAR-10 or CIFAR-100 by torchvision, downloaded with its checksum verified if it is not
+    there."""
+    from torchvision import datasets  # only needed here
+
+    kind = datasets.CIFAR10 if config.dataset == "cifar10" else datasets.CIFAR100
+
+    def fetch() -> None:
+        try:
+            kind(config.data_dir, train=split == "train", download=True)
+        # No network, a full disk, or an archive that is not the real one.
+        except (OSError, RuntimeError) as error:
+            raise UserError(
+                f"{config.dataset} is not in {config.data_dir} and could not be downloaded ({error}): put its archive "
+                "there, or try --dataset digits, which needs no network"
+            ) from None
+
+    processes.from_main(fetch)
+    data = kind(config.data_dir, train=split == "train")
+    labels = np.asarray(data.targets, dtype=np.int64)
+    names = [f"{label}/{i}.png" for i, label in enumerate(labels)]
+    classes = [str(i) for i in range(len(data.classes))]
+    return resize_all(data.data, config.img_size, room), labels, names, classes
 
 
-def normalisation(config: Config, pool: Images) -> tuple[list[float], list[float]]:
-    """Per-channel mean and standard deviation for a data set: CIFAR-10's for cifar10, else computed
-    from the pool."""
-    return (
-        (list(CIFAR10_MEAN), list(CIFAR10_STD))
-        if config.dataset == "cifar10"
-        else channel_statistics(pool)
-    )
+def read_digits(config: Config, split: str, room: int) -> Split:
+    """scikit-learn's 1,797 handwritten digits (8x8, grey); every fifth image is the test set (359),
+    1,438 the pool."""
+    from sklearn.datasets import load_digits  # only needed here
+
+    digits = load_digits()
+    index = np.arange(len(digits.target))
+    index = index[(index % 5 == 4) == (split == "test")]
+    grey = np.round(digits.images[index] * (255 / 16)).astype(np.uint8)
+    labels = digits.target[index].astype(np.int64)
+    names = [f"{label}/{i}.png" for i, label in zip(index, labels, strict=True)]
+    pixels = resize_all(grey[..., None].repeat(3, 3), config.img_size, room)
+    return pixels, labels, names, [str(i) for i in range(10)]
 
 
-def normaliser(
-    mean: list[float], std: list[float], device: torch.device
-) -> Callable[[Tensor], Tensor]:
-    """uint8 (b, 3, h, w) -> float32 (pixel / 255 - mean) / std, in channels_last order.
-
-    The constants are repeated along a row of pixels: on a CPU that is four times as fast as three
-    at a time.
-    """
-    mean_, std_ = (torch.tensor(x, device=device) for x in (mean, std))
-
-    def normalise(images: Tensor) -> Tensor:
-        b, c, h, w = images.shape
-        rows = images.permute(0, 2, 3, 1).reshape(b, h, w * c).float()
-        rows.div_(255).sub_(mean_.repeat(w)).div_(std_.repeat(w))
-        return rows.view(b, h, w, c).permute(0, 3, 1, 2)
-
-    return normalise
+# --- folders of images
 
 
-def crop_and_flip(
-    images: Tensor, rows: Tensor, columns: Tensor, flips: Tensor, padding: int
-) -> Tensor:
-    """Random crop and horizontal flip of a whole batch, each image with its own offsets.
-
-    Args:
-        images: uint8 (b, 3, h, w) in channels_last order.
-        rows, columns: int64 (b,), 0..2*padding: upper left corner in the image with its black
-            border.
-        flips: bool (b,).
-        padding: pixels of black on each side.
-    """
-    # Of the copies of an image, index_select takes the wanted one: torch.where is far slower on bytes.
-    b, _, h, w = images.shape
-    padded = F.pad(images.permute(0, 2, 3, 1), (0, 0, padding, padding, padding, padding))
-    windows = (
-        padded.unfold(1, h, 1).unfold(2, w, 1).permute(0, 1, 2, 4, 5, 3)
-    )  # (b, 2p+1, 2p+1, h, w, 3), a view
-    number = torch.arange(b, device=images.device)
-    cropped = windows[number, rows, columns]
-    both = torch.cat([cropped, cropped.flip(2)])
-    return both.index_select(0, number + b * flips).permute(0, 3, 1, 2)
+def read_folder(config: Config, split: str, room: int) -> Split:
+    """`<data_dir>/<split>/<class>/*`: any format that Pillow reads, any size."""
+    classes = class_folders(config, split)
+    if split == "test" and classes != (expected := class_folders(config, "train", quiet=True)):
+        odd = sorted(set(classes) ^ set(expected))
+        raise UserError(
+            f"train and test of {config.data_dir} have different class folders: {', '.join(odd[:5])}"
+        )
+    paths, labels = [], []
+    for label, name in enumerate(classes):
+        files = image_files(Path(config.data_dir, split, name))
+        paths += files
+        labels += [label] * len(files)
+    names = [f"{path.parent.name}/{path.name}" for path in paths]
+    pixels = decode(paths, config.img_size, config.resize, split, room)
+    return pixels, np.asarray(labels, dtype=np.int64), names, classes
 
 
-def turn(images: Tensor, turns: Tensor) -> Tensor:
-    """Turn each image by its number of quarter turns counter-clockwise: `torch.rot90(image,
-    turns[i], (1, 2))`."""
-    b, pixels = len(images), images.permute(0, 2, 3, 1)
-    views = torch.cat([torch.rot90(pixels, k, (1, 2)) for k in range(4)])
-    number = torch.arange(b, device=images.device)
-    return views.index_select(0, number + b * turns).permute(0, 3, 1, 2)
+def class_folders(config: Config, split: str, quiet: bool = False) -> list[str]:
+    """Names of the class folders, in numerical order when all are numbers, else by name. What else
+    lies beside them is said, unless `quiet`."""
+    root = Path(config.data_dir, split)
+    if not root.is_dir():
+        raise UserError(
+            f"{root} is not a folder: --dataset folder needs {config.data_dir}/{{train,test}}/CLASS/*"
+        )
+    folders = [path for path in root.iterdir() if path.is_dir()]
+    hidden = [path for path in folders if path.name.startswith(".")]
+    names = [path.name for path in folders if path not in hidden]
+    loose = sum(path.suffix.lower() in SUFFIXES for path in root.iterdir() if not path.is_dir())
+    for count, what in (
+        (loose, "images outside of the class folders"),
+        (len(hidden), "hidden folders"),
+    ):
+        if count and not quiet:
+            processes.say(f"{root}: {count} {what} are left out")
+    if len(names) < 2:
+        raise UserError(f"{root} has {len(names)} class folders: a classifier needs 2 or more")
+    for name in names:
+        if "\n" in name or "\r" in name:
+            raise UserError(
+                f"class folder {str(root / name)!r} has a line end in its name: rename it"
+            )
+    return sort_classes(names)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The images of a class folder by name; what is none is counted and left out."""
+    files, keys = [], {}
+    others: dict[str, int] = {}
+    for path in sorted(folder.iterdir()):
+        if reason := no_image(path):
+            others[reason] = others.get(reason, 0) + 1
+            continue
+        if "\n" in path.name or "\r" in path.name:
+            raise UserError(f"{str(path)!r} has a line end in its name: rename it")
+        if (key := id_key(path.name)) in keys:
+            raise UserError(
+                f"{path} and {keys[key]} differ in their ending only, so their ids clash: rename one"
+            )
+        keys[key] = path
+        files.append(path)
+    for reason, count in others.items():
+        processes.say(f"{folder}: {count} {reason} are left out")
+    if not files:
+        raise UserError(f"class folder {folder} holds no image")
+    return files
+
+
+def no_image(path: Path) -> str:
+    """Why a file of a class folder is no image, empty if it is one. A broken link counts as one:
+    reading it tells."""
+    if path.is_dir():
+        return "folders"
+    if path.name.startswith("."):
+        return "hidden files"
+    if path.suffix.lower() not in SUFFIXES:
+        return "files that are no images by their ending"
+    return "pipes and devices" if path.exists() and not path.is_file() else ""
+
+
+READERS: dict[str, Callable[[Config, str, int], Split]] = {
+    "cifar10": read_cifar,
+    "cifar100": read_cifar,
+    "digits": read_digits,
+    "folder": read_folder,
+}

@@ -1,59 +1,59 @@
-"""Step 3 of PT4AL: active-learning cycles. Each labels some images of one batch and trains on all
-labelled so far.
+"""Step 3 of PT4AL: active-learning cycles. Each labels some images of one batch
+and trains on all that are labelled so far.
 
-Cycle 0 has no classifier yet and takes images of batch 0 at even intervals of rank. Cycle i > 0
-takes from batch i the images about which the classifier of cycle i-1 is least certain.
+Cycle 0 has no classifier yet and takes images of batch 0 at even intervals of rank.
+Cycle i > 0 takes from batch i the images about which the classifier of cycle i-1 is
+least certain.
 
-Reads:  loss/<experiment>/batch_<i>.txt, the training and test images
-Writes: checkpoint/<experiment>/<run>/main_<cycle>.pth   weights that the cycle is judged by and that choose next
-        runs/<experiment>/<run>/                         config.json, metrics.csv, cycles.csv,
-        per_class.csv, labeled/
-Run:    python main.py digits                            about a minute on 2 CPU cores
-        python main.py                                   CIFAR-10 with the paper's settings, for a
-        GPU python main.py --strategy random --first-pick random --candidates all    the random
-        baseline (no batches needed)
+Reads:   loss/EXP/batch_<i>.txt, the training and test images
+Writes:  checkpoint/EXP/RUN/main_<cycle>.pth   weights that the cycle is judged by
+                                               and that choose next
+         runs/EXP/RUN/                         config.json, metrics.csv, cycles.csv,
+                                               per_class.csv, labeled/
+
+Run:     python main.py digits                 about a minute on 2 CPU cores
+         python main.py                        CIFAR-10 as in the paper, on a GPU
+         python main.py --strategy random --first-pick random --candidates all
+                                               the random baseline: needs no batches
 """
 
-import torch
+if __name__ == "__main__":
+    import signal
 
-from config import from_command_line
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while torch is imported; then run_script's
+
 from loader import load_images
-from utils import processes
-from utils.active_learning import Learner, labels_per_cycle
-from utils.batches import find_batches
-from utils.console import run_script
-from utils.run_folder import RunFolder
-from utils.seeding import generator
-from utils.strategies import BLIND, STRATEGIES
+from pt4al import processes
+from pt4al.batches import find_batches
+from pt4al.command_line import from_command_line
+from pt4al.console import run_script
+from pt4al.learner import Learner, labels_per_cycle
+from pt4al.run_folder import RunFolder
+from pt4al.seeding import generator
+from pt4al.strategies import BLIND, STRATEGIES, no_logits
 
 
 def main() -> None:
     config = from_command_line(__doc__)
     device = processes.start(config)
     pool, test = load_images(config, device)
-    needs_batches = config.candidates == "batch" or config.first_pick == "interval"
+    by_batch = config.candidates == "batch"
+    needs_batches = by_batch or config.first_pick == "interval"
     batches, made_from = find_batches(config, pool) if needs_batches else ([], {})
-    everything = [i for batch in batches for i in batch] or list(
-        range(len(pool))
-    )  # hardest first, where that is known
-    k = labels_per_cycle(config, len(pool), batches, config.cycles)
+    # Hardest first, where that is known.
+    everything = [i for batch in batches for i in batch] or list(range(len(pool)))
+    k = labels_per_cycle(config, len(everything), batches if by_batch else [], config.cycles)
 
-    with RunFolder(config, f"main-{config.strategy}") as run:
-        learner = Learner.open(config, run, pool, test, config.cycles, made_from)
+    with RunFolder(config, "main.py", f"main-{config.strategy}") as run:
+        learner = Learner(config, run, pool, test, config.cycles)
+        learner.open(made_from)
         while not learner.finished:
             if not learner.has_labels:
                 cycle = learner.cycle
-                candidates = learner.unlabeled(
-                    batches[cycle] if config.candidates == "batch" else everything
-                )
-                strategy = STRATEGIES[config.first_pick if cycle == 0 else config.strategy]
-                blind = cycle == 0 or config.strategy in BLIND
-                logits = (
-                    torch.zeros(len(candidates), 1)
-                    if blind
-                    else learner.logits(pool, torch.tensor(candidates))
-                )
-                picks = strategy(logits, k, generator(config.seed, "pick", cycle))
+                candidates = learner.unlabeled(batches[cycle] if by_batch else everything)
+                name = config.first_pick if cycle == 0 else config.strategy
+                logits = no_logits(candidates) if name in BLIND else learner.logits(candidates)
+                picks = STRATEGIES[name](logits, k, generator(config.seed, "pick", cycle))
                 learner.label([candidates[i] for i in picks])
             learner.train()
 

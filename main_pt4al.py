@@ -1,26 +1,31 @@
-"""Cold start: one labelled set, chosen with no labels at all from the losses of the pretext task,
-and trained on once.
+"""Cold start: one labelled set, chosen with no labels at all from the losses of the
+pretext task, and trained on once.
 
-Reads:  loss/<experiment>/batch_<i>.txt, the training and test images
-Writes: checkpoint/<experiment>/cold-start-<first pick>/main_0.pth
-        runs/<experiment>/cold-start-<first pick>/   config.json, metrics.csv, cycles.csv,
-        per_class.csv, labeled/
-Run:    python main_pt4al.py digits                  a few seconds on 2 CPU cores
-        python main_pt4al.py --first-pick random     its baseline: as many images, drawn from the
-        whole pool
+Reads:   loss/EXP/batch_<i>.txt, the training and test images
+Writes:  checkpoint/EXP/cold-start-FIRST_PICK/main_0.pth
+         runs/EXP/cold-start-FIRST_PICK/     config.json, metrics.csv, cycles.csv,
+                                             per_class.csv, labeled/
+
+Run:     python main_pt4al.py digits         a few seconds on 2 CPU cores
+         python main_pt4al.py --first-pick random
+                                             its baseline: as many images, drawn from
+                                             the whole pool
 """
 
-import torch
+if __name__ == "__main__":
+    import signal
 
-from config import from_command_line
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while torch is imported; then run_script's
+
 from loader import load_images
-from utils import processes
-from utils.active_learning import Learner, labels_per_cycle
-from utils.batches import find_batches
-from utils.console import run_script
-from utils.run_folder import RunFolder
-from utils.seeding import generator
-from utils.strategies import STRATEGIES
+from pt4al import processes
+from pt4al.batches import find_batches
+from pt4al.command_line import from_command_line
+from pt4al.console import run_script
+from pt4al.learner import Learner, labels_per_cycle
+from pt4al.run_folder import RunFolder
+from pt4al.seeding import generator
+from pt4al.strategies import STRATEGIES, no_logits
 
 
 def main() -> None:
@@ -34,12 +39,13 @@ def main() -> None:
         batches, made_from, candidates = [], {}, list(range(len(pool)))
     k = labels_per_cycle(config, len(pool), batches, cycles=1)
 
-    with RunFolder(config, f"cold-start-{config.first_pick}") as run:
-        learner = Learner.open(config, run, pool, test, 1, made_from)
+    with RunFolder(config, "main_pt4al.py", f"cold-start-{config.first_pick}") as run:
+        learner = Learner(config, run, pool, test, cycles=1)
+        learner.open(made_from)
         while not learner.finished:
             if not learner.has_labels:
-                nothing = torch.zeros(len(candidates), 1)  # no classifier has seen them yet
-                picks = STRATEGIES[config.first_pick](nothing, k, generator(config.seed, "pick"))
+                strategy, source = STRATEGIES[config.first_pick], generator(config.seed, "pick")
+                picks = strategy(no_logits(candidates), k, source)
                 learner.label([candidates[i] for i in picks])
             learner.train()
 

@@ -10,12 +10,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from config import DIGITS
-from loader import load_images, normalisation
-from utils import processes
-from utils.files import canonical, checksum
-from utils.network import fresh_network, make_optimizer
-from utils.pretext import TURNS, rotation_task
-from utils.training import train_epoch
+from loader import load_images
+from pt4al import processes
+from pt4al.files import canonical, checksum
+from pt4al.network import fresh_network, make_optimizer
+from pt4al.pretext import TURNS, rotation_task
+from pt4al.training import train_epoch
+from pt4al.transforms import normalisation
 
 config = replace(DIGITS, width=8, rotation_batch_size=48)
 device = processes.start(config)

@@ -13,8 +13,8 @@ from PIL import Image
 from shell import TINY, content, copy, run
 
 import config
-from utils import processes
-from utils.console import UserError
+from pt4al import processes
+from pt4al.console import UserError
 
 pytestmark = pytest.mark.slow  # many starts of a script, seconds each
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shell import rows, run, times
 
-from utils.batches import read_batches, read_losses, sort_pool, split
-from utils.console import UserError
-from utils.datasets import id_key, sort_classes
+from pt4al.batches import read_batches, read_losses, sort_pool, split
+from pt4al.console import UserError
+from pt4al.images import id_key, sort_classes
 
 NAME = st.text(
     st.characters(exclude_characters="/\\\n\r", exclude_categories=["Cs", "Cc"]),

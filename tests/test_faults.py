@@ -29,9 +29,9 @@ from shell import (
     stop_after,
 )
 
-from loader import Images
-from utils import files, run_folder, strategies, training
-from utils.files import load_checkpoint
+from pt4al import files, run_folder, strategies, training
+from pt4al.files import load_checkpoint
+from pt4al.images import Images
 
 pytestmark = pytest.mark.slow  # many starts of a script, seconds each
 
@@ -231,9 +231,7 @@ def test_a_pick_that_cannot_be_stops_the_run(
 ):
     folder = copy(finished, tmp_path, "main-confidence")
     if picks == "first":  # whatever is labelled is offered again, and taken
-        monkeypatch.setattr(
-            "utils.active_learning.Learner.unlabeled", lambda self, _: list(range(1438))
-        )
+        monkeypatch.setattr("pt4al.learner.Learner.unlabeled", lambda self, _: list(range(1438)))
         picks = list(range(71))
     monkeypatch.setitem(strategies.STRATEGIES, "confidence", lambda *_: torch.tensor(picks))
     monkeypatch.setitem(strategies.STRATEGIES, "interval", lambda *_: torch.arange(71))

@@ -21,17 +21,17 @@ from torchvision import datasets
 from torchvision.transforms import functional as tv
 
 from config import CIFAR10, DIGITS, Config
-from loader import (
+from loader import load_images
+from pt4al.console import UserError
+from pt4al.seeding import crop_draws, epoch_order, turn_draws
+from pt4al.transforms import (
     CIFAR10_MEAN,
     CIFAR10_STD,
     channel_statistics,
     crop_and_flip,
-    load_images,
     normaliser,
     turn,
 )
-from utils.console import UserError
-from utils.seeding import crop_draws, epoch_order, turn_draws
 
 CPU = torch.device("cpu")
 

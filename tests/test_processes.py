@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shell import TINY, command, copy, environment, environment_of, rows, run, stop_after, tree
 
-from utils.files import load_checkpoint
-from utils.processes import shard
-from utils.seeding import epoch_order
+from pt4al.files import load_checkpoint
+from pt4al.processes import shard
+from pt4al.seeding import epoch_order
 
 pytestmark = pytest.mark.slow  # many starts of a script, seconds each
 

@@ -11,7 +11,7 @@ import pytest
 from shell import ROOT, environment
 
 import config
-from utils import run_folder
+from pt4al import tables
 
 README = (ROOT / "README.md").read_text()
 
@@ -59,7 +59,7 @@ def test_the_readme_has_commands():
 def test_every_field_preset_and_column_is_named():
     for field in dataclasses.fields(config.Config):
         assert f"`{field.name}`" in README, field.name
-    for name in [*config.PRESETS, *run_folder.METRICS, *run_folder.CYCLES, *run_folder.PER_CLASS]:
+    for name in [*config.PRESETS, *tables.METRICS, *tables.CYCLES, *tables.PER_CLASS]:
         assert f"`{name}`" in README, name
 
 

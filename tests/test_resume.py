@@ -21,7 +21,7 @@ from shell import (
 )
 from stress.kill_and_resume import kill_until_done
 
-from utils.files import load_checkpoint
+from pt4al.files import load_checkpoint
 
 pytestmark = pytest.mark.slow  # many starts of a script, seconds each
 

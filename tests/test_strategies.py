@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.strategies import STRATEGIES, even_intervals
+from pt4al.strategies import STRATEGIES, even_intervals
 
 NO_DRAWS = torch.Generator()
 # Probabilities (rows sum to 1), so that every ranking can be checked by eye.

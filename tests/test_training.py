@@ -8,11 +8,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from config import DIGITS, Config
-from loader import Images
-from utils import network, training
-from utils.active_learning import Learner
-from utils.pretext import rotation_task
-from utils.run_folder import RunFolder
+from pt4al import network, training
+from pt4al.classifier import Classification
+from pt4al.images import Images
+from pt4al.pretext import rotation_task
 
 META = torch.device("meta")  # shapes without values: whatever needs a value fails or is a transfer
 
@@ -46,16 +45,15 @@ def transfers(config: Config, kind: str, images: int, monkeypatch: pytest.Monkey
     for name in ("fingerprint", "pixel_hashes"):
         monkeypatch.setattr(Images, name, lambda self: "")
     monkeypatch.setattr(training, "autocast", lambda *_: contextlib.nullcontext())
-    monkeypatch.setattr("utils.active_learning.normalisation", lambda *_: ([0.5] * 3, [0.2] * 3))
+    monkeypatch.setattr("pt4al.classifier.normalisation", lambda *_: ([0.5] * 3, [0.2] * 3))
     pool = pool_on(META)
     if kind == "rotation":
         net = network.fresh_network(config, 4, 0, META)
         task = rotation_task(config, pool, [0.5] * 3, [0.2] * 3)
         task = task._replace(positions=torch.arange(images))
     else:
-        learner = Learner(config, RunFolder(config, "none"), pool, pool, 1)
-        learner.state["labeled"] = [list(range(images))]
-        net, task = learner.net, learner.task()
+        net = network.fresh_network(config, 2, 0, META)
+        task = Classification(config, pool, pool).task(torch.arange(images))
     with Transfers() as seen, pytest.raises((NotImplementedError, RuntimeError), match="meta"):
         training.train_epoch(
             net, network.make_optimizer(net, config), task, config, 0, 0, META

@@ -30,14 +30,14 @@ from torchvision import transforms
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from config import CIFAR10
-from loader import CIFAR10_MEAN, CIFAR10_STD, load_images
+from loader import load_images
 from models import build
-from utils import processes
-from utils.active_learning import Learner
-from utils.network import fresh_network, make_optimizer
-from utils.pretext import TURNS, rotation_scores, rotation_task
-from utils.run_folder import RunFolder
-from utils.training import train_epoch
+from pt4al import processes
+from pt4al.classifier import Classification
+from pt4al.network import fresh_network, make_optimizer
+from pt4al.pretext import TURNS, rotation_scores, rotation_task
+from pt4al.training import train_epoch
+from pt4al.transforms import CIFAR10_MEAN, CIFAR10_STD
 
 STEPS = 6  # of classifier training in a repeat
 
@@ -152,9 +152,10 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, object]
     turner_optimizer = make_optimizer(turner, config)
     task = rotation_task(config, pool, *statistics_)
     task = task._replace(positions=torch.arange(config.rotation_batch_size))
-    learner = Learner(config, RunFolder(config, "benchmark"), pool, test, 1)
-    learner.state["labeled"] = [list(range(STEPS * config.batch_size))]
-    optimizer = make_optimizer(learner.net, config)
+    classification = Classification(config, pool, test)
+    classifier = fresh_network(config, 10, 0, device)
+    classifier_task = classification.task(torch.arange(STEPS * config.batch_size))
+    optimizer = make_optimizer(classifier, config)
     plain_turner, plain_net = (
         build(18, config.width, classes).to(device) for classes in (TURNS, 10)
     )
@@ -168,7 +169,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, object]
         )
     }
     pipeline = plain_loader(paths, "classifier", config.batch_size)
-    passes = learner.task().passes(0, 0)
+    passes = classifier_task.passes(0, 0)
     steps = [torch.arange(config.batch_size)] * 200
     some = replace(pool, pixels=pool.pixels[: options.scored], ids=pool.ids[: options.scored])
 
@@ -189,7 +190,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, object]
         ),
         # Several steps each: of a few batches the first ones come from a queue that is already full.
         "classifier training": (
-            lambda: step(learner.net, optimizer, learner.task()),
+            lambda: step(classifier, optimizer, classifier_task),
             lambda: sum(
                 plain_training_step(plain_net, plain_optimizers[1], plain["classifier"])
                 for _ in range(STEPS)
@@ -200,14 +201,14 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, object]
             lambda: plain_scoring(plain_turner, plain["scoring"], len(some), TURNS),
         ),
         "query scoring": (
-            lambda: len(learner.logits(some, torch.arange(len(some)))),
+            lambda: len(classification.logits(classifier, some, torch.arange(len(some)))),
             lambda: plain_scoring(plain_net, plain["scoring"], len(some), 1),
         ),
         "input pipeline": (feed, lambda: sum(len(next(pipeline)[0]) for _ in range(40))),
     }
     flops = {
         "rotation training": TURNS * training_flops(turner),
-        "classifier training": training_flops(learner.net),
+        "classifier training": training_flops(classifier),
     }
     table = []
     for name, (ours, theirs) in pairs.items():

@@ -22,19 +22,19 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from config import CIFAR10, Config
-from loader import Images, load_images
-from utils import processes
-from utils.active_learning import Learner
-from utils.batches import read_batches, read_losses, sort_pool, split
+from loader import load_images
+from pt4al import processes
+from pt4al.batches import read_batches, read_losses, sort_pool, split
+from pt4al.classifier import Classification
+from pt4al.decoding import decode
+from pt4al.files import write_lines
+from pt4al.images import Images
+from pt4al.network import fresh_network, make_optimizer
+from pt4al.pretext import TURNS, rotation_scores, rotation_task
+from pt4al.seeding import generator
+from pt4al.strategies import STRATEGIES
+from pt4al.training import train_epoch
 from utils.benchmark import write_images
-from utils.datasets import decode
-from utils.files import write_lines
-from utils.network import fresh_network, make_optimizer
-from utils.pretext import TURNS, rotation_scores, rotation_task
-from utils.run_folder import RunFolder
-from utils.seeding import generator
-from utils.strategies import STRATEGIES
-from utils.training import train_epoch
 
 
 def steps(
@@ -44,8 +44,9 @@ def steps(
     device, statistics_ = pool.device, ([0.5] * 3, [0.25] * 3)
     turner = fresh_network(config, TURNS, 0, device)
     task = rotation_task(config, pool, *statistics_)
-    learner = Learner(config, RunFolder(config, "growth"), pool, test, 1)
-    learner.state["labeled"] = [list(range(len(pool)))]
+    classification = Classification(config, pool, test)
+    classifier = fresh_network(config, len(pool.classes), 0, device)
+    classifier_task = classification.task(torch.arange(len(pool)))
     losses = torch.rand(len(pool), generator=generator(0, "growth")).tolist()
 
     def write_batches() -> None:
@@ -58,20 +59,20 @@ def steps(
             write_lines(folder / f"batch_{i}.txt", batch)
 
     def query() -> None:
-        logits = learner.logits(pool, torch.arange(len(pool)))
+        logits = classification.logits(classifier, pool, torch.arange(len(pool)))
         STRATEGIES["confidence"](logits, len(pool) // 10, generator(0, "pick"))
 
     def train(net, task_) -> None:
         train_epoch(net, make_optimizer(net, config), task_, config, 0, 0, device)
 
     return {
-        "decode": lambda: decode(paths, config.img_size, "train", 2**40),
+        "decode": lambda: decode(paths, config.img_size, config.resize, "train", 2**40),
         "hash the data": lambda: (pool.fingerprint(), pool.pixel_hashes()),
         "rotation epoch": lambda: train(turner, task),
         "loss extraction": lambda: rotation_scores(turner, pool, *statistics_, config),
         "write, read, sort losses; write batches": write_batches,
         "read batches": lambda: read_batches(folder, config.num_batches, pool.positions_by_key()),
-        "classifier epoch": lambda: train(learner.net, learner.task()),
+        "classifier epoch": lambda: train(classifier, classifier_task),
         "query": query,
     }
 

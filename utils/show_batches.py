@@ -19,12 +19,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from config import Config, from_command_line
+from config import Config
 from loader import load_images
-from utils.batches import find_batches, read_losses
-from utils.console import run_script
-from utils.datasets import id_key
-from utils.strategies import even_intervals
+from pt4al.batches import find_batches, read_losses
+from pt4al.command_line import from_command_line
+from pt4al.console import run_script
+from pt4al.images import id_key
+from pt4al.strategies import even_intervals
 
 IMAGES_A_ROW = 16
 

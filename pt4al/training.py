@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from config import Config
-from loader import Images
-from utils import processes
-from utils.console import UserError, is_out_of_memory
-from utils.network import learning_rate, make_optimizer, momentum_of, restore, weights_of
-from utils.run_folder import VERSION, RunFolder, State
-from utils.seeding import epoch_order
+from pt4al import processes
+from pt4al.console import UserError, is_out_of_memory
+from pt4al.images import Images
+from pt4al.network import is_finite, learning_rate, make_optimizer, momentum_of, restore, weights_of
+from pt4al.run_folder import RunFolder
+from pt4al.seeding import epoch_order
+from pt4al.tables import State
 
 
 class Task(NamedTuple):
@@ -101,7 +102,8 @@ def train_epoch(
                 acc=f"{100 * totals[1] / totals[2]:.1f} %",
                 refresh=False,
             )
-    processes.average_statistics(net)
+    trained_here = int(totals[2])
+    processes.average_statistics(net, trained_here)
     processes.check_in_step(net)
     loss, correct, seen = processes.add_up(totals).tolist()
     return loss / seen, 100 * correct / seen
@@ -123,6 +125,9 @@ def score(
     Returns float32 (n, columns) in host memory, the same on every process. No padding: each row is
     computed once, by one process, and the others add zero to it. What ranks images is scored in
     float32, the default.
+
+    Raises:
+        UserError: a score is not finite, so it ranks and judges nothing.
     """
     net.eval()
     rows = torch.zeros(len(positions), columns, device=images.device)
@@ -137,7 +142,13 @@ def score(
                 images.stream(parts), mine.split(config.eval_batch_size), strict=True
             ):
                 out.copy_(forward(*part))
-    return processes.add_up(rows).cpu()
+    scores = processes.add_up(rows).cpu()
+    if not scores.isfinite().all():
+        raise UserError(
+            "the network's outputs are not finite (NaN or infinity), so they rank nothing: train it again "
+            "with a lower --lr and --restart"
+        )
+    return scores
 
 
 # --- a cycle of epochs
@@ -181,14 +192,21 @@ def train_cycle(
             train_loss, train_accuracy = train_epoch(
                 net, optimizer, task, config, cycle, epoch, device
             )
-            if not math.isfinite(train_loss):
-                raise UserError(
-                    f"the loss is {train_loss} in cycle {cycle}, epoch {epoch}, at learning rate {rate:g}: lower --lr "
-                    f"and start again with --restart; {run.last} keeps the last good state"
-                )
+            problem = None if math.isfinite(train_loss) else f"the loss is {train_loss}"
+            if problem is None and not is_finite(net):
+                problem = "the weights are no longer finite"
             test_loss = test_accuracy = None
-            if (epoch + 1) % config.eval_every == 0 or epoch == task.epochs - 1:
+            if problem is None and (
+                (epoch + 1) % config.eval_every == 0 or epoch == task.epochs - 1
+            ):
                 test_loss, test_accuracy = task.evaluate(net)
+                if not math.isfinite(test_loss):
+                    problem = f"the test loss is {test_loss}"
+            if problem:
+                raise UserError(
+                    f"{problem} in cycle {cycle}, epoch {epoch}, at learning rate {rate:g}: lower --lr "
+                    f"and start again with --restart; {run.last} keeps the last good state, if any"
+                )
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -204,7 +222,7 @@ def train_cycle(
         best = state["best"]["acc"] if state["best"]["net"] else None
         scores = [rate, train_loss, train_accuracy, test_loss, test_accuracy, best]
         state["metrics"] = [*state["metrics"], [cycle, task.labels, epoch, *scores]]
-        run.keep(dict(state))
+        run.keep(state)
         left = work_an_epoch * (task.epochs - 1 - epoch) + work_after
         pace = (time.perf_counter() - began) / (work_an_epoch * (epoch + 1 - first_epoch))
         processes.say(epoch_line([*state["metrics"][-1], seconds], task.epochs, left * pace))
@@ -229,12 +247,3 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def new_state() -> State:
-    """The state of a run before its first epoch."""
-    return {
-        "version": VERSION, "cycle": 0, "finished_epoch": -1, "finished": False, "net": {}, "momentum": [],
-        "best": {"net": {}, "acc": -1.0, "epoch": -1}, "last_accuracy": None,
-        "labeled": [], "metrics": [], "cycles": [], "per_class": [],
-    }  # fmt: skip

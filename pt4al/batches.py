@@ -10,11 +10,11 @@ from typing import Any, Literal
 import numpy as np
 
 from config import Config
-from loader import Images
-from utils import processes
-from utils.console import UserError
-from utils.datasets import id_key
-from utils.files import read_json, read_lines, sha256_of
+from pt4al import processes
+from pt4al.console import UserError
+from pt4al.files import read_json, read_lines, sha256_of
+from pt4al.images import SUFFIXES, Images, id_key
+from pt4al.record import Record, check_record
 
 
 def read_losses(path: Path) -> tuple[list[str], list[str]]:
@@ -77,29 +77,62 @@ def split(items: Sequence[str], parts: int) -> list[list[str]]:
     return [list(items[end - size - (i < larger) : end]) for i, end in enumerate(ends)]
 
 
-def class_of(image_id: str) -> str:
-    """The class folder of an image id: its last part but one."""
-    parts = image_id.replace("\\", "/").split("/")
-    return parts[-2] if len(parts) > 1 else ""
+# --- batch files
 
 
 def find_batches(config: Config, pool: Images) -> tuple[list[list[int]], dict[str, Any]]:
     """The batches of this experiment as pool positions, and what a run records of their origin.
 
-    Where `make_batches.py` noted that they were made from other images than the pool's, this is
-    said. Released or hand-written files carry no such note and are taken as they are.
+    Released or hand-written files carry no record: they are taken as they are. Batches that leave
+    out part of the pool are said, and batches made from other images than the pool's.
+
+    Raises:
+        UserError: the batches are not whole, or their record disagrees with `config`.
     """
     folder = config.loss_dir
     batches = read_batches(folder, config.num_batches, pool.positions_by_key())
     digest = hashlib.sha256(repr(batches).encode()).hexdigest()
-    record = folder / "made_from.json"
-    data = read_json(record)["made_from"].get("data") if record.exists() else None
-    files = {path.name: sha256_of(path) for path in sorted(folder.glob("*.txt"))}
-    if data is not None and data != pool.fingerprint():
+    files = {path.name: sha256_of(path) for path in batch_files(folder)}
+    covered = sum(map(len, batches))
+    if covered < len(pool):
         processes.say(
-            f"warning: {folder} was made from other images than those of {config.data_dir} under the same ids"
+            f"warning: the batches of {folder} hold {covered} of the {len(pool)} images of the pool; "
+            "the others are never chosen"
         )
-    return batches, {"batches": digest, "batches_made_from_data": data, "files": files}
+    made_from = None
+    if (path := folder / "made_from.json").exists():
+        stored = read_json(path)
+        record = check_record(stored, path)
+        made_from = {**record["parameters"], **record["inputs"]}
+        check_origin(config, record, folder)
+        if (data := record["inputs"].get("data")) is not None and data != pool.fingerprint():
+            processes.say(
+                f"warning: {folder} was made from other images than those of {config.data_dir} under the same ids"
+            )
+        changed = [
+            name for name, digest in stored.get("files", {}).items() if files.get(name) != digest
+        ]
+        if changed:
+            processes.say(f"note: {folder}/{changed[0]} is no longer as make_batches.py wrote it")
+    return batches, {"batches": digest, "batches_made_from": made_from, "files": files}
+
+
+def check_origin(config: Config, record: Record, folder: Path) -> None:
+    """Raise a UserError where batches were made with another seed, order, cut or reading of colours
+    than `config` says (batches of a loss file know less: only what they know is compared)."""
+    for name in ("sort", "num_batches", "channel_order", "seed"):
+        was, now = record["parameters"].get(name), getattr(config, name)
+        if was is not None and was != now:
+            raise UserError(
+                f"{folder} was made with {name} {was}, not {now}: give --{name.replace('_', '-')} {was}, "
+                "or make other batches under another --experiment"
+            )
+
+
+def batch_files(folder: Path) -> list[Path]:
+    """The loss file and the batch files of a folder, in order of their names."""
+    pattern = r"rotation_loss\.txt|batch_\d+\.txt"
+    return [path for path in sorted(folder.glob("*.txt")) if re.fullmatch(pattern, path.name)]
 
 
 def read_batches(folder: Path, num_batches: int, position_of: dict[str, int]) -> list[list[int]]:
@@ -124,6 +157,8 @@ def read_batches(folder: Path, num_batches: int, position_of: dict[str, int]) ->
         for number, image_id in enumerate(read_lines(path), 1):
             position = position_of.get(id_key(image_id))
             place = f"{path} line {number}"
+            if several_ids(image_id):
+                raise UserError(f"{place} holds several image ids: one a line, please")
             if position is None:
                 raise UserError(
                     f"{place}: image {image_id!r} is not in the pool (looked up as {id_key(image_id)!r})"
@@ -140,3 +175,9 @@ def read_batches(folder: Path, num_batches: int, position_of: dict[str, int]) ->
             f"{extra} exists but num_batches is {num_batches}: set --num-batches to the number of files"
         )
     return batches
+
+
+def several_ids(line: str) -> bool:
+    """Whether a line looks like a list of ids: an image file's ending in its midst."""
+    words = re.findall(r"(\.\w+)[\s,;]+\S*/", line)
+    return any(word.lower() in SUFFIXES for word in words)

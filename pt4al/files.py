@@ -1,31 +1,33 @@
-"""Files that appear whole or not at all, and checkpoints that are data: written canonically,
-checked when read."""
+"""Files that appear whole or not at all, checkpoints that are data (written canonically, checked
+when read), and folders that one process holds at a time."""
 
 import csv
 import hashlib
 import io
 import json
 import os
+import socket
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import filelock
 import torch
 
-from utils.console import UserError
+from pt4al.console import UserError, printable
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write next to `path`, flush to disk, rename over it: a reader sees the old file or the new
-    one."""
+    one. A link of that name is replaced, never followed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(
-        f".{path.name}.part"
-    )  # one name a file: what a kill leaves, the next run replaces
+    # One name a file: what a kill leaves, the next run replaces.
+    part = path.with_name(f".{path.name}.part")
     try:
-        with open(part, "wb") as file:
+        part.unlink(missing_ok=True)
+        with open(part, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -37,8 +39,16 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise
 
 
+def write_text(path: Path, text: str) -> None:
+    """As `write_bytes`, in UTF-8 (names that are none keep their bytes); a file that holds this text
+    already stays as it is."""
+    data = text.encode("utf-8", "surrogateescape")
+    if not path.is_file() or path.read_bytes() != data:
+        write_bytes(path, data)
+
+
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    write_bytes(path, "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
+    write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def read_lines(path: Path) -> list[str]:
@@ -50,23 +60,26 @@ def read_lines(path: Path) -> list[str]:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """None becomes an empty field, a float six decimals."""
+    """None becomes an empty field, a float six decimals, or six digits where that would be 0."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
-    for row in rows:
-        writer.writerow([f"{x:.6f}" if isinstance(x, float) else x for x in row])
-    write_bytes(path, text.getvalue().encode())
+    writer.writerows([decimals(x) if isinstance(x, float) else x for x in row] for row in rows)
+    write_text(path, text.getvalue())
+
+
+def decimals(x: float) -> str:
+    return f"{x:.6f}" if x == 0 or abs(x) >= 1e-3 else f"{x:.6g}"
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"{path} is not valid JSON ({error}); move it away or use --restart"
         ) from None
@@ -150,7 +163,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} is not a usable checkpoint (cut short, damaged or unsafe): {reason}"
         ) from None
-    if not isinstance(content, dict) or not isinstance(content.get("net"), dict):
+    net = content.get("net") if isinstance(content, dict) else None
+    if not isinstance(net, dict) or not all(isinstance(w, torch.Tensor) for w in net.values()):
         raise UserError(
             f"{path} is not a checkpoint of PT4AL: it has no dict of weights named 'net'"
         )
@@ -158,3 +172,35 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if stored is not None and stored != checksum(content):
         raise UserError(f"{path} is damaged: its checksum does not match its content")
     return content
+
+
+# --- folders in use
+
+# A lock ends with its object, so they are kept for as long as the process lives.
+HELD: list[filelock.FileLock] = []
+
+
+def lock_folder(folder: Path) -> None:
+    """Hold a folder until this process ends, however it ends.
+
+    Raises:
+        UserError: another process holds it; named by the pid and machine it left in `.holder`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, holder = filelock.FileLock(folder / ".lock"), folder / ".holder"
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        known = holder.is_file() and not holder.is_symlink()
+        who = (
+            printable(holder.read_text(errors="replace")[:80]).strip()
+            if known
+            else "another process"
+        )
+        raise UserError(
+            f"{folder} is in use by {who}: wait for it, stop it, or name another --run-name"
+        ) from None
+    holder.unlink(missing_ok=True)  # never written through a link
+    with open(holder, "x") as file:
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    HELD.append(lock)

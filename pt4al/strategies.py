@@ -14,6 +14,11 @@ from torch import Tensor
 Strategy = Callable[[Tensor, int, torch.Generator], Tensor]
 
 
+def no_logits(candidates: list[int]) -> Tensor:
+    """What a strategy of `BLIND` gets instead of logits: zeros (n, 1)."""
+    return torch.zeros(len(candidates), 1)
+
+
 def even_intervals(n: int, k: int) -> Tensor:
     """int64 (k,): positions floor(j * n / k), j = 0..k-1. The released code's `j * 5` is k = n /
     5."""
@@ -31,7 +36,7 @@ def confidence(logits: Tensor, k: int, generator: torch.Generator) -> Tensor:
 
 def normalized_confidence(logits: Tensor, k: int, generator: torch.Generator) -> Tensor:
     """As `confidence`, with each row of logits divided by its L2 norm first (released code,
-    `get_plabels3`)."""
+    `get_plabels2`)."""
     return smallest(F.normalize(logits, dim=1).softmax(1).amax(1), k)
 
 
@@ -51,12 +56,10 @@ def class_balanced(logits: Tensor, k: int, generator: torch.Generator) -> Tensor
     """Up to k // classes per predicted class in candidate order, the rest from what remains, in
     order.
 
-    The set is that of the released code's `get_plabels2`, which fills up class by class.
+    The set is that of the released code's `get_plabels`, which fills up class by class.
     """
     predicted = F.one_hot(logits.argmax(1), logits.shape[1])
-    rank_in_class = (predicted.cumsum(0) * predicted).sum(
-        1
-    )  # 1 for the first image of its predicted class
+    rank_in_class = (predicted.cumsum(0) * predicted).sum(1)  # from 1, by predicted class
     within_quota = rank_in_class <= k // logits.shape[1]
     return torch.cat([within_quota.nonzero()[:, 0], (~within_quota).nonzero()[:, 0]])[:k]
 

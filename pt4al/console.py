@@ -1,10 +1,13 @@
 """How scripts end: one line and a proper exit status, or a traceback only where the mistake is
 ours."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class UserError(Exception):
@@ -13,8 +16,7 @@ class UserError(Exception):
 
 
 class Stopped(BaseException):
-    """SIGINT or SIGTERM arrived. Not an `Exception`, so that nothing on the way catches it by
-    accident."""
+    """A signal arrived. Not an `Exception`, so that nothing on the way catches it by accident."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -23,8 +25,13 @@ class Stopped(BaseException):
 
 def fail(message: str) -> None:
     """Print `SCRIPT: error: MESSAGE` on standard error as one line."""
-    text = " ".join(str(message).split())
+    text = " ".join(printable(str(message)).split())
     print(f"{Path(sys.argv[0]).name}: error: {text}", file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """Without characters that steer a terminal."""
+    return "".join(c if c.isprintable() or c.isspace() else "?" for c in text)
 
 
 def on_signal(number: int, frame: object) -> None:
@@ -33,7 +40,7 @@ def on_signal(number: int, frame: object) -> None:
 
 
 def ignore_signals() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -49,21 +56,38 @@ def is_out_of_memory(error: Exception) -> bool:
     return any(text in f"{type(error).__name__}: {error}" for text in told)
 
 
+def open_streams() -> None:
+    """Let printing work whatever standard output is: closed, or of an encoding that lacks a class
+    name's letters."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller: `>&-`
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, it stays open to the end
+        getattr(sys, name).reconfigure(errors="backslashreplace")
+
+
 def run_script(main: Callable[[], None]) -> None:
-    """Call `main` and turn its end into an exit status: 0, 2 (bad input), 130 (SIGINT) or 143
-    (SIGTERM)."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
+    """Call `main` and end the process with its exit status: 0, 2 (bad input), 128 + the number of
+    the signal that stopped it (SIGPIPE where nobody reads the output any more)."""
+    open_streams()
+    for number in SIGNALS:
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            signal.signal(number, on_signal)
     try:
         main()
+        sys.stdout.flush()
+        status = 0
     except UserError as error:
         fail(str(error))
         status = 2
     except Stopped as stop:
-        print(
-            f"\nstopped by {stop}: the same command goes on from here", file=sys.stderr, flush=True
+        again = (
+            "the same command without --restart" if "--restart" in sys.argv else "the same command"
         )
+        print(f"\nstopped by {stop}: {again} goes on from here", file=sys.stderr, flush=True)
         status = 128 + stop.number
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to flush
+        status = 128 + signal.SIGPIPE
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
@@ -78,7 +102,4 @@ def run_script(main: Callable[[], None]) -> None:
             "out of memory: lower --eval-batch-size or --width, or free memory; what was saved before is whole"
         )
         status = 2
-    else:
-        status = 0
-    sys.stdout.flush()
     sys.exit(status)

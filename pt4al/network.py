@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from config import Config
-from loader import Images
 from models import build
-from utils import processes
-from utils.console import UserError
-from utils.files import load_checkpoint
-from utils.run_folder import VERSION, State, shorten
-from utils.seeding import derive_seed
+from pt4al import processes
+from pt4al.console import UserError
+from pt4al.files import load_checkpoint
+from pt4al.images import Images
+from pt4al.record import VERSION, check_record, shorten
+from pt4al.seeding import derive_seed
+from pt4al.tables import State
 
 
 def fresh_network(config: Config, num_classes: int, cycle: int, device: torch.device) -> nn.Module:
@@ -92,6 +93,22 @@ def load_weights(path: Path, net: nn.Module, description: dict[str, Any]) -> dic
     return checkpoint
 
 
+def check_weights_record(config: Config, checkpoint: dict[str, Any], path: Path) -> None:
+    """Refuse weights that a run of another seed made. The released code's have no record: they are
+    taken as they are.
+
+    Raises:
+        UserError: the seeds differ, or the record is none of ours.
+    """
+    if "record" not in checkpoint:
+        return
+    seed = check_record(checkpoint["record"], path)["parameters"].get("seed")
+    if seed != config.seed:
+        raise UserError(
+            f"{path} was made with seed {seed}, not {config.seed}: give --seed {seed}, or another --experiment"
+        )
+
+
 def make_optimizer(net: nn.Module, config: Config) -> torch.optim.SGD:
     return torch.optim.SGD(
         net.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay
@@ -107,6 +124,12 @@ def weights_of(net: nn.Module) -> dict[str, Tensor]:
     """A copy of all parameters and buffers (a reference would turn into the last epoch's
     weights)."""
     return {name: value.detach().clone() for name, value in net.state_dict().items()}
+
+
+def is_finite(net: nn.Module) -> bool:
+    """Whether every weight and running statistic is a number."""
+    values = [x for x in net.state_dict().values() if x.is_floating_point()]
+    return bool(torch.stack([x.isfinite().all() for x in values]).all())
 
 
 def momentum_of(net: nn.Module, optimizer: torch.optim.SGD) -> list[Tensor]:

@@ -6,9 +6,12 @@ every scoring pass, and adds up gradients and scores; rank 0 alone prints and wr
 """
 
 import contextlib
+import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,19 +19,20 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from config import Config
-from utils.console import UserError, ignore_signals
+from pt4al.console import UserError, ignore_signals
 
 
 class PeerLost(UserError):
     """Another process of this run has ended, so the run cannot go on."""
 
 
-def rank() -> int:
-    return int(os.environ.get("RANK", 0))
-
-
 def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def rank() -> int:
+    """0 where there is one process, whatever an earlier launcher left in the environment."""
+    return int(os.environ.get("RANK", 0)) if world_size() > 1 else 0
 
 
 def is_main() -> bool:
@@ -74,9 +78,17 @@ def choose_device(name: str) -> torch.device:
 def has_bf16(device: torch.device) -> bool:
     """Whether the device has bfloat16 arithmetic of its own."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    features = torch.cpu.get_capabilities()
-    return any(features.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & processor_features())
+
+
+def processor_features() -> set[str]:
+    """What the processor says it can do, by Linux's names; nothing elsewhere."""
+    info = Path("/proc/cpuinfo")
+    words = (
+        re.findall(r"^(?:flags|Features)\s*:(.*)$", info.read_text(), re.M) if info.exists() else []
+    )
+    return set(words[0].split()) if words else set()
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
@@ -99,13 +111,17 @@ def start(config: Config) -> torch.device:
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.backends.cudnn.benchmark = not config.deterministic
-    torch.backends.cudnn.allow_tf32 = (
-        False  # what ranks images is float32, not the 10-bit mantissa of TF32
-    )
+    torch.backends.cudnn.allow_tf32 = False  # what ranks images is float32, not TF32's 10 bits
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     if world_size() > 1 and not dist.is_initialized():
+        if missing := [
+            name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ
+        ]:
+            raise UserError(
+                f"WORLD_SIZE is {world_size()} but {missing[0]} is not set: start with torchrun, or unset WORLD_SIZE"
+            )
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=timedelta(hours=2))
     return device
@@ -148,7 +164,7 @@ def talking() -> Iterator[None]:
     name."""
     try:
         yield
-    except torch.OutOfMemoryError:
+    except torch.cuda.OutOfMemoryError:
         raise
     except RuntimeError as error:
         ignore_signals()  # the launcher stops the others now, and the last epoch is yet to be saved
@@ -171,14 +187,17 @@ def add_up_gradients(net: nn.Module) -> None:
         parameter.grad = torch.empty_like(parameter).copy_(part.view(parameter.shape))
 
 
-def average_statistics(net: nn.Module) -> None:
-    """Give every process the mean of all processes' batch-norm running statistics, so that they
-    score alike."""
+def average_statistics(net: nn.Module, images: int) -> None:
+    """Give every process the mean of all processes' batch-norm running statistics, weighted by the
+    `images` that each has trained on, so that they score alike. One that had nothing to do counts
+    for nothing."""
     if world_size() == 1:
         return
     for buffer in net.buffers():
         if buffer.is_floating_point():
-            add_up(buffer).div_(world_size())
+            share = torch.tensor(float(images), dtype=torch.float64, device=buffer.device)
+            total = add_up(share.clone())
+            buffer.copy_(add_up(buffer.double() * share) / total)
 
 
 def check_in_step(net: nn.Module) -> None:
@@ -187,7 +206,7 @@ def check_in_step(net: nn.Module) -> None:
         return
     total = torch.stack([p.detach().double().sum() for p in net.parameters()]).sum()
     ends = reduce(torch.stack([total, -total]), dist.ReduceOp.MAX)
-    if ends[0] != -ends[1]:
+    if ends[0] != -ends[1] and not ends.isnan().any():
         raise AssertionError("internal error: the weights of the processes are no longer the same")
 
 
@@ -207,3 +226,21 @@ def from_main(make: Callable[[], Any]) -> Any:
     if box[1] is not None:
         raise UserError(box[1])
     return box[0]
+
+
+def check_same(value: Any, what: str) -> None:
+    """Compare a value, as JSON, over the processes.
+
+    Raises:
+        UserError: they differ.
+    """
+    if world_size() == 1:
+        return
+    texts: list[Any] = [None] * world_size()
+    with talking():
+        dist.all_gather_object(texts, json.dumps(value, sort_keys=True))
+    if len(set(texts)) > 1:
+        odd = [i for i, text in enumerate(texts) if text != texts[0]]
+        raise UserError(
+            f"process {odd[0]} read other {what} than process 0: give all of them the same files"
+        )

@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from config import Config
-from loader import Images, normaliser, turn
-from utils.processes import choose_precision
-from utils.seeding import turn_draws
-from utils.training import Task, score
+from pt4al.images import Images
+from pt4al.processes import choose_precision
+from pt4al.seeding import turn_draws
+from pt4al.training import Task, score
+from pt4al.transforms import normaliser, turn
 
 TURNS = 4
 

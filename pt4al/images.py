@@ -1,0 +1,141 @@
+"""One split of a data set in memory, and the ids of its images.
+
+An image id is `<data_dir>/<split>/<class>/<file>` as in the released code, e.g.
+`./DATA/train/8/23583.png`. It is looked up by its last three parts without the extension
+(`train/8/23583`), so that files move between machines.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+AHEAD = 2  # parts of a stream that are on their way while one is worked on
+# Not opened: what starts another program (EPS), needs a loader that is not there, or is no picture.
+NO_PICTURES = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "WMF"}
+
+
+# --- ids
+
+
+def image_suffixes() -> set[str]:
+    """File name endings that Pillow reads, in lower case, with their dot."""
+    return {suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS}
+
+
+def image_formats() -> set[str]:
+    """Names of the formats that Pillow reads by itself."""
+    Image.init()
+    return set(Image.OPEN) - NO_PICTURES
+
+
+FORMATS: set[str] = image_formats()
+SUFFIXES: set[str] = image_suffixes()
+
+
+def id_key(image_id: str) -> str:
+    """`/any/where/train/8/23583.png` -> `train/8/23583`; backslashes count as slashes."""
+    key = "/".join(image_id.replace("\\", "/").split("/")[-3:])
+    stem, dot, suffix = key.rpartition(".")
+    return stem if dot and f".{suffix.lower()}" in SUFFIXES else key
+
+
+def class_of(image_id: str) -> str:
+    """The class folder of an image id: its last part but one."""
+    parts = image_id.replace("\\", "/").split("/")
+    return parts[-2] if len(parts) > 1 else ""
+
+
+def sort_classes(names: Iterable[str]) -> list[str]:
+    """Numerical order when all are numbers, else by name."""
+    names = sorted(names)
+    return sorted(names, key=int) if all(name.isdecimal() for name in names) else names
+
+
+# --- images
+
+
+@dataclass
+class Images:
+    """One split of a data set.
+
+    Attributes:
+        pixels: uint8 (n, size, size, 3), on the training device, or in host memory when it streams.
+        labels: int64 (n,), on the training device; indices into `classes`.
+        ids: n image ids.
+        classes: names of the classes, in label order.
+        device: where `stream` delivers.
+        streams: whether pixels stay in host memory and are sent over part by part.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    ids: list[str]
+    classes: list[str]
+    device: torch.device
+    streams: bool = False
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def stream(self, parts: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images by position, one part after the other, without waiting for the device in between.
+
+        Args:
+            parts: pool positions, int64 (b,) each, in host memory.
+
+        Yields:
+            uint8 (b, 3, size, size) in channels_last order and the part's positions, both on
+            `device`.
+        """
+        if not parts:
+            return
+        places = torch.cat(list(parts)).to(self.device).split([len(part) for part in parts])
+        if not self.streams:
+            for at in places:
+                yield self.pixels.index_select(0, at).permute(0, 3, 1, 2), at
+            return
+        lane = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        with ThreadPoolExecutor(1) as courier:
+            ahead = deque(courier.submit(self.send, part, lane) for part in parts[:AHEAD])
+            for i, at in enumerate(places):
+                images, arrival = ahead.popleft().result()
+                if i + AHEAD < len(parts):
+                    ahead.append(courier.submit(self.send, parts[i + AHEAD], lane))
+                if arrival is not None:
+                    arrival.wait()  # the step does, this thread does not
+                    images.record_stream(torch.cuda.current_stream(self.device))
+                yield images.permute(0, 3, 1, 2), at
+
+    def send(
+        self, positions: Tensor, lane: "torch.cuda.Stream | None"
+    ) -> tuple[Tensor, "torch.cuda.Event | None"]:
+        """Gather images in host memory and send them to the device on a stream of their own; the
+        event tells when they are there."""
+        images = torch.from_numpy(self.pixels.numpy()[positions.numpy()])
+        if lane is None:
+            return images, None
+        with torch.cuda.stream(lane):
+            return images.pin_memory().to(self.device, non_blocking=True), lane.record_event()
+
+    def fingerprint(self) -> str:
+        """SHA-256 over pixels, labels, class names and id keys: equal if and only if the data
+        are."""
+        digest = hashlib.sha256(str((tuple(self.pixels.shape), self.classes)).encode())
+        digest.update(self.pixels.cpu().numpy())
+        digest.update(self.labels.cpu().numpy())
+        digest.update("\n".join(map(id_key, self.ids)).encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+    def pixel_hashes(self) -> set[int]:
+        """A hash of each image's pixels."""
+        return {hash(image.tobytes()) for image in self.pixels.cpu().numpy()}
+
+    def positions_by_key(self) -> dict[str, int]:
+        """Pool position by the last three parts of the id."""
+        return {id_key(image_id): i for i, image_id in enumerate(self.ids)}

@@ -1,0 +1,189 @@
+"""A classifier and its growing labelled set: what main.py, main_pt4al.py and whole_dataset.py
+share."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from config import Config
+from pt4al import processes
+from pt4al.classifier import Classification
+from pt4al.console import UserError
+from pt4al.files import load_checkpoint
+from pt4al.images import Images
+from pt4al.network import fresh_network
+from pt4al.run_folder import RunFolder, new_state
+from pt4al.training import train_cycle
+
+
+def labels_per_cycle(config: Config, pool_size: int, batches: list[list[int]], cycles: int) -> int:
+    """A fifth of a batch unless the configuration says otherwise.
+
+    Args:
+        batches: those that the cycles choose from, one each; empty where they choose from the pool.
+
+    Raises:
+        UserError: a batch, or the pool, holds too few images.
+    """
+    size = min(map(len, batches), default=pool_size // config.num_batches)
+    k = config.labels_per_cycle or max(1, size // 5)
+    if batches and k > size:
+        raise UserError(
+            f"labels_per_cycle is {k} but a batch holds {size} images: lower it, or use --candidates all"
+        )
+    if k * cycles > pool_size:
+        raise UserError(
+            f"{cycles} cycles of {k} labels need more than the {pool_size} images of the pool"
+        )
+    return k
+
+
+class Learner:
+    """Labels images, trains on all that are labelled, and stands where its run stopped.
+
+    Attributes:
+        net: after `train`, the network with the weights that the cycle is judged by and that choose
+            next.
+    """
+
+    def __init__(
+        self, config: Config, run: RunFolder, pool: Images, test: Images, cycles: int
+    ) -> None:
+        self.config, self.run, self.pool, self.test, self.cycles = config, run, pool, test, cycles
+        self.classification = Classification(config, pool, test)
+        self.net = fresh_network(config, len(pool.classes), 0, pool.device)
+        self.state = new_state()
+
+    def open(self, made_from: dict[str, Any] | None = None) -> None:
+        """Begin the run, or stand where it stopped. `made_from`: what `find_batches` noted."""
+        run, pool, test = self.run, self.pool, self.test
+        data = self.classification.description["data"]
+        inputs = {"data": data, "test_data": test.fingerprint(), **(made_from or {})}
+        state = run.open(inputs, pool.ids)
+        common = len(pool.pixel_hashes() & test.pixel_hashes())
+        if common:
+            processes.say(
+                f"warning: {common} images of the pool are in the test set too, pixel for pixel"
+            )
+        processes.say(
+            f"{self.config.dataset}: {len(pool)} images in the pool, {len(test)} to test, {len(pool.classes)} classes; "
+            f"{self.cycles} cycles of {self.config.epochs} epochs on {pool.device}, "
+            f"{str(self.classification.precision)[6:]}: {run.tables}"
+        )
+        if state is None:
+            return
+        self.state = state
+        run.write_tables(state)
+        if self.finished:
+            self.mend_weights()
+            processes.say(f"{run.tables} is finished: nothing to do; --restart begins anew")
+        else:
+            processes.say(
+                f"going on after epoch {state['finished_epoch'] + 1} of cycle {state['cycle']}"
+            )
+
+    @property
+    def labeled(self) -> list[list[int]]:
+        """Pool positions by cycle, in the order chosen."""
+        return self.state["labeled"]
+
+    @property
+    def cycle(self) -> int:
+        """The cycle to label for or to train now."""
+        return self.state["cycle"]
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the images of the current cycle are chosen."""
+        return len(self.labeled) > self.cycle
+
+    @property
+    def finished(self) -> bool:
+        return self.state["finished"]
+
+    def unlabeled(self, candidates: list[int]) -> list[int]:
+        """The candidates that no cycle has labelled, in order."""
+        known = {i for picks in self.labeled for i in picks}
+        return [i for i in candidates if i not in known]
+
+    def logits(self, positions: list[int]) -> Tensor:
+        """float32 (len(positions), classes) of pool images by the current network."""
+        return self.classification.logits(self.net, self.pool, torch.tensor(positions))
+
+    def label(self, picks: list[int]) -> None:
+        """Add a cycle's picks to the labelled set; they are on disk before any training uses
+        them."""
+        known = {i for earlier in self.labeled for i in earlier}
+        if len(set(picks)) != len(picks) or known & set(picks):
+            raise AssertionError(
+                "internal error: a query strategy chose an image twice or one that is labelled already"
+            )
+        self.state["labeled"] = [*self.labeled, picks]
+        self.run.write_labeled(len(self.labeled) - 1, picks)
+
+    def train(self) -> None:
+        """Train the current cycle to its end, judge it, write its weights, and move on to the
+        next."""
+        config, state, cycle = self.config, self.state, self.cycle
+        if config.init == "scratch" and cycle > 0:
+            self.net = fresh_network(config, len(self.pool.classes), cycle, self.pool.device)
+        positions = torch.tensor([i for picks in self.labeled for i in picks])
+        task = self.classification.task(positions)
+        train_cycle(self.net, task, self.run, state, config, self.pool.device, self.work_after())
+        self.net.load_state_dict(self.chosen()["net"])
+        self.save_weights()
+        best, last = state["best"], state["last_accuracy"]
+        state["cycles"] = [
+            *state["cycles"],
+            [cycle, len(positions), best["acc"], best["epoch"], last],
+        ]
+        state["per_class"] = state["per_class"] + self.classification.per_class(self.net, cycle)
+        self.run.write_tables(state)
+        processes.say(
+            f"cycle {cycle}: {len(positions)} labels, best {best['acc']:.2f} %, last {last:.2f} %"
+        )
+        if cycle == self.cycles - 1:
+            self.run.finish(state)
+        else:
+            fresh = new_state()
+            beginning = {
+                k: fresh[k] for k in ("finished_epoch", "net", "momentum", "last_accuracy", "best")
+            }
+            state.update(beginning, cycle=cycle + 1)
+
+    def chosen(self) -> dict[str, Any]:
+        """Weights, accuracy and epoch that the current cycle is judged by and samples with."""
+        if self.config.select == "best":
+            return self.state["best"]
+        last = self.state["last_accuracy"]
+        return {"net": self.state["net"], "acc": last, "epoch": self.config.epochs - 1}
+
+    def save_weights(self) -> None:
+        content = {**self.chosen(), **self.classification.description, "cycle": self.cycle}
+        self.run.save_weights(self.run.weights / f"main_{self.cycle}.pth", content)
+
+    def mend_weights(self) -> None:
+        """Of a finished run: write the last cycle's weights anew where they are missing or damaged,
+        and name those of earlier cycles, which last.pth does not hold."""
+        if not processes.is_main():
+            return
+        for cycle in range(self.cycles):
+            path = self.run.weights / f"main_{cycle}.pth"
+            try:
+                load_checkpoint(path)
+            except UserError as error:
+                if cycle == self.cycle:
+                    self.save_weights()
+                    processes.say(f"{error}: written anew from last.pth")
+                else:
+                    processes.say(f"warning: {error}: only --restart makes it again")
+
+    def work_after(self) -> float:
+        """Images to train (times 3) and to score in the cycles after this one, if each labels as
+        many as this."""
+        config, labels, now = self.config, sum(map(len, self.labeled)), self.cycle
+        step = len(self.labeled[-1])
+        trained = sum(labels + step * (cycle - now) for cycle in range(now + 1, self.cycles))
+        scored = (self.cycles - now - 1) * len(self.test) / config.eval_every
+        return config.epochs * (3 * trained + scored)

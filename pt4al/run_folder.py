@@ -1,0 +1,224 @@
+"""What a run leaves behind, and how it goes on: its lock, its record, last.pth and the tables made
+from it.
+
+Everything in a run folder but config.json is a function of the state in last.pth. A run that goes
+on writes those files anew from the state, so they never hold a row twice or half, whenever the run
+was killed.
+"""
+
+import os
+import re
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from config import Config
+from pt4al import events, processes
+from pt4al.console import Stopped, UserError
+from pt4al.files import load_checkpoint, lock_folder, read_json, save_checkpoint, write_json
+from pt4al.record import Record, check_record, compare, environment, make_record
+from pt4al.tables import Seconds, State, delete_tables, read_seconds, write_labeled, write_tables
+
+# Of the time, at most: a fast GPU ends an epoch sooner than a disk takes weights.
+SAVING_SHARE = 0.02
+
+
+class RunFolder:
+    """The two folders of a run, `checkpoint/<experiment>/<run>` and `runs/<experiment>/<run>`,
+    locked while in use.
+
+    Only rank 0 reads or writes; `open` gives its state to every process.
+    """
+
+    def __init__(self, config: Config, script: str, default_name: str) -> None:
+        self.config, self.script = config, script
+        self.name = config.run_name or default_name
+        self.tables = config.runs_dir / self.name
+        self.weights = config.checkpoint_dir / self.name
+        self.last = self.weights / "last.pth"
+        self.previous = self.weights / "previous.pth"
+        self.last_is_whole = True
+        self.saved: tuple[int, int] | None = None
+        self.saved_at, self.saving_seconds = 0.0, 0.0
+        self.pending: State | None = None
+        self.seconds: Seconds = {}
+        self.record: Record = {}
+        self.ids: list[str] = []
+
+    def __enter__(self) -> "RunFolder":
+        """Hold the folder until this process ends.
+
+        Raises:
+            UserError: another process holds it.
+        """
+        processes.from_main(lambda: lock_folder(self.tables))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """A run stopped by a signal, by the end of another process, or because nobody reads its
+        output, saves the last whole epoch, whatever `checkpoint_every` says."""
+        if kind in (Stopped, processes.PeerLost, BrokenPipeError):
+            self.save()
+
+    # --- at the start
+
+    def open(self, inputs: dict[str, Any], ids: list[str]) -> State | None:
+        """Compare the folder's records with ours, and return the state to go on from, if any.
+
+        Args:
+            inputs: hashes of the data and of the files used, for the record.
+            ids: the image ids of the pool, to name what was labelled.
+
+        Raises:
+            UserError: it was made with other parameters or inputs, or the processes read different
+                inputs.
+        """
+        processes.check_same(inputs, "data or batches")
+        self.ids = ids
+        self.record, state = processes.from_main(lambda: self._open(inputs))
+        return state
+
+    def _open(self, inputs: dict[str, Any]) -> tuple[Record, State | None]:
+        ours = make_record(self.config, self.script, self.name, inputs)
+        stored = self.tables / "config.json"
+        if self.config.restart:
+            self._delete()
+        known = [check_record(read_json(stored), stored)] if stored.exists() else []
+        state = self._read_state()
+        if state is not None:
+            known.append(state["record"])
+        for record in known:
+            compare(record, ours, self.tables)
+        for code in {record["code"] for record in known} - {ours["code"]}:
+            processes.say(
+                f"note: {self.tables} was begun by version {code} of this code, this is {ours['code']}"
+            )
+        record = known[-1] if known else ours  # of the code that began the run
+        self.seconds = read_seconds(self.tables) if state else {}
+        if state is not None and state["finished"]:
+            self.previous.unlink(missing_ok=True)
+        self.weights.mkdir(
+            parents=True, exist_ok=True
+        )  # if that cannot be, now is the time to say so
+        if not stored.exists() or record["code"] != ours["code"]:
+            self._write_record(stored, record, ours)
+        return record, state
+
+    def _write_record(self, path: Path, record: Record, ours: Record) -> None:
+        """config.json: the record, every other parameter, the machine, and other versions of the
+        code that went on with the run."""
+        known = read_json(path) if path.exists() else {}
+        others = {
+            k: v
+            for k, v in asdict(self.config).items()
+            if k not in (*record["parameters"], "restart")
+        }
+        later = [
+            *known.get("went_on_with", []),
+            *([ours["code"]] if ours["code"] != record["code"] else []),
+        ]
+        made_with = known.get("made_with") or environment(self.config)
+        content = {**record, "other_parameters": others, "made_with": made_with}
+        write_json(
+            path, {**content, "went_on_with": list(dict.fromkeys(later))} if later else content
+        )
+
+    def _delete(self) -> None:
+        """Delete what this class and its callers write, by name: other files are not ours."""
+        for path in sorted(self.weights.glob("*.pth")):
+            if re.fullmatch(r"last|previous|main_\d+", path.stem):
+                path.unlink()
+        (self.tables / "config.json").unlink(missing_ok=True)
+        delete_tables(self.tables)
+        events.delete_events(self.tables)
+
+    def _read_state(self) -> State | None:
+        """last.pth, or the one before it where last.pth is missing or damaged (which is said)."""
+        problems = []
+        for path in (self.last, self.previous):
+            if not path.exists():
+                continue
+            try:
+                state = load_checkpoint(path)
+            except UserError as error:
+                problems.append(str(error))
+                continue
+            check_record(state.get("record"), path)
+            if not new_state().keys() <= state.keys():
+                raise UserError(f"{path} is not the state of a run: use --restart, or move it away")
+            if problems:
+                processes.say(f"{'; '.join(problems)}; going on from {path}")
+            self.last_is_whole = path == self.last
+            self.saved = position(state)
+            return state
+        if problems:
+            raise UserError(
+                f"{'; '.join(problems)}; no whole state is left: use --restart to begin anew"
+            )
+        return None
+
+    # --- while it runs
+
+    def keep(self, state: State) -> None:
+        """Remember the state at the end of an epoch, for `save` now or when a signal stops the
+        run."""
+        self.pending = {**state, "record": self.record}
+
+    def save(self) -> None:
+        """Write the remembered state, after every table that follows from it, unless it is on disk."""
+        state = self.pending
+        if state is None or not processes.is_main() or self.saved == position(state):
+            return
+        began = time.perf_counter()
+        self.write_tables(state)
+        if self.last.exists() and self.last_is_whole:
+            os.replace(self.last, self.previous)
+        save_checkpoint(self.last, state)
+        self.last_is_whole, self.saved = True, position(state)
+        self.saved_at = time.perf_counter()
+        self.saving_seconds = self.saved_at - began
+
+    def saving_is_cheap(self) -> bool:
+        """Whether so much time has passed since the last saving that another one takes a small
+        share of it."""
+        return self.saving_seconds <= SAVING_SHARE * (time.perf_counter() - self.saved_at)
+
+    def finish(self, state: State) -> None:
+        """Mark the run as complete: starting it again changes nothing."""
+        state["finished"] = True
+        self.keep(state)
+        self.save()
+        if processes.is_main():
+            self.previous.unlink(missing_ok=True)
+
+    def write_tables(self, state: State) -> None:
+        """The files that follow from a state."""
+        if processes.is_main():
+            write_tables(self.tables, state, self.seconds, self.ids)
+            if self.config.tensorboard:
+                events.write_events(self.tables, state, self.seconds)
+
+    def write_labeled(self, cycle: int, picks: list[int]) -> None:
+        """The image ids chosen in a cycle, in order."""
+        if processes.is_main():
+            write_labeled(self.tables, cycle, [self.ids[i] for i in picks])
+
+    def save_weights(self, path: Path, content: dict[str, Any]) -> None:
+        """Write weights that say what they were made from."""
+        if processes.is_main():
+            save_checkpoint(path, {**content, "record": self.record})
+
+
+def new_state() -> State:
+    """The state of a run before its first epoch."""
+    return {
+        "cycle": 0, "finished_epoch": -1, "finished": False, "net": {}, "momentum": [],
+        "best": {"net": {}, "acc": -1.0, "epoch": -1}, "last_accuracy": None,
+        "labeled": [], "metrics": [], "cycles": [], "per_class": [],
+    }  # fmt: skip
+
+
+def position(state: State) -> tuple[int, int]:
+    """Where a state stands; the end of a run comes after its last epoch."""
+    return state["cycle"], state["finished_epoch"] + state["finished"]
