@@ -10,14 +10,21 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 preset=digits seeds=1 fields=()
 if [[ $# -gt 0 && $1 != -* ]]; then preset=$1; shift; fi
 while [[ $# -gt 0 ]]; do
-    case $1 in
-        --seeds) seeds=${2:-}; shift $(($# > 1 ? 2 : 1)) ;;
-        --seed | --run | --experiment) echo "run.sh: error: $1 is set by run.sh itself; use --seeds N" >&2; exit 2 ;;
+    flag=${1%%=*}
+    case ${flag//_/-} in
+        --seeds)
+            if [[ $1 == *=* ]]; then seeds=${1#*=}; shift; else seeds=${2:-}; shift $(($# > 1 ? 2 : 1)); fi ;;
+        --seed | --run-name | --experiment | --first-pick | --candidates | --losses)
+            echo "run.sh: error: $flag is set by run.sh itself, or would make two of its runs one; use --seeds N, or the scripts" >&2
+            exit 2 ;;
         -h | --help) sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
         *) fields+=("$1"); shift ;;
     esac
 done
 [[ $seeds =~ ^[1-9][0-9]*$ ]] || { echo "run.sh: error: --seeds is '$seeds': it must be 1 or more" >&2; exit 2; }
+if [[ " ${fields[*]-} " =~ \ --strategy[\ =]random\  ]]; then
+    echo "run.sh: error: --strategy random is the baseline, which runs anyway" >&2; exit 2
+fi
 
 source "$root/utils/venv.sh" requirements.txt
 
@@ -33,9 +40,11 @@ for ((seed = 0; seed < seeds; seed++)); do
     step main_pt4al.py "${arguments[@]}"
     step main_pt4al.py "${arguments[@]}" --first-pick random
     step whole_dataset.py "${arguments[@]}"
-    read -r experiment strategy first_pick < <(PYTHONPATH=$root python -c \
-        'import config; c = config.from_command_line(""); print(c.experiment_name, c.strategy, c.first_pick)' "${arguments[@]}")
-    for name in "main-$strategy" main-random "cold-start-$first_pick" cold-start-random whole-dataset; do
+    read -r experiment strategy < <(cd "$root" && python -c '
+from pt4al.command_line import from_command_line
+config = from_command_line("")
+print(config.experiment_name, config.strategy)' "${arguments[@]}")
+    for name in "main-$strategy" main-random cold-start-interval cold-start-random whole-dataset; do
         runs+=("runs/$experiment/$name")
     done
 done

@@ -81,7 +81,7 @@ def make_record(config: Config, script: str, run: str, inputs: dict[str, Any]) -
 
 
 def check_record(record: Any, where: Path | str) -> Record:
-    """The record as it is, if it is one of this version.
+    """The record of this version in what was read, which may hold more.
 
     Raises:
         UserError: it is missing, damaged, or of another version.
@@ -90,7 +90,7 @@ def check_record(record: Any, where: Path | str) -> Record:
     if version == VERSION:
         kinds = {"script": str, "run": str, "parameters": dict, "inputs": dict, "code": str}
         if all(isinstance(record.get(name), kind) for name, kind in kinds.items()):
-            return record
+            return {name: record[name] for name in ("version", *kinds)}
     said = (
         f"is of version {version}, this code writes {VERSION}"
         if version

@@ -218,7 +218,7 @@ def train_cycle(
             state["best"] = {"net": weights_of(net), "acc": test_accuracy, "epoch": epoch}
         state["net"], state["momentum"] = weights_of(net), momentum_of(net, optimizer)
         state["finished_epoch"], state["last_accuracy"] = epoch, test_accuracy
-        seconds = run.seconds[cycle, epoch] = time.perf_counter() - epoch_began
+        seconds = run.seconds[cycle, epoch] = round(time.perf_counter() - epoch_began, 6)
         best = state["best"]["acc"] if state["best"]["net"] else None
         scores = [rate, train_loss, train_accuracy, test_loss, test_accuracy, best]
         state["metrics"] = [*state["metrics"], [cycle, task.labels, epoch, *scores]]

@@ -14,6 +14,7 @@ from shell import TINY, content, copy, run
 
 import config
 from pt4al import processes
+from pt4al.command_line import from_command_line
 from pt4al.console import UserError
 
 pytestmark = pytest.mark.slow  # many starts of a script, seconds each
@@ -38,9 +39,9 @@ ARGUMENTS = [
     ("main.py digits --img-size 4", "img_size is 4"),
     ("main.py digits --img-size 5000", "img_size is 5000"),
     ("main.py digits --depth 19", "invalid choice '19'"),
-    ("main.py digits --cold-start-batch 10", "cold_start_batch is 10"),
+    ("main_pt4al.py digits --cold-start-batch 10", "cold_start_batch is 10"),
     ("main.py digits --experiment a/b", "experiment is 'a/b'"),
-    ("main.py digits --run ..", "run is '..'"),
+    ("main.py digits --run-name ..", "run_name is '..'"),
     ("main.py digits --device tpu", "device 'tpu' is unknown"),
     ("main.py digits --device cuda", "no usable CUDA GPU"),
     ("main.py digits --labels-per-cycle 400", "labels_per_cycle is 400 but a batch holds"),
@@ -105,13 +106,13 @@ def test_every_number_is_checked(monkeypatch: pytest.MonkeyPatch, name: str, val
         pytest.skip("a choice")
     monkeypatch.setattr(sys, "argv", ["main.py", "cifar10", f"--{name}", value])
     with pytest.raises(UserError) as refused:
-        config.from_command_line("")
+        from_command_line("")
     assert name.replace("_", "-") in str(refused.value).replace("_", "-")
     assert "\n" not in str(refused.value)
 
 
 def test_a_precision_that_the_processor_lacks_is_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    monkeypatch.setattr(processes, "processor_features", set)
     cpu = torch.device("cpu")
     with pytest.raises(UserError, match="cpu has no bfloat16 arithmetic: use --precision float32"):
         processes.choose_precision("bf16", cpu)
@@ -145,12 +146,12 @@ def damage_batch(folder: Path, change: Callable[[str], str]) -> None:
 
 BROKEN_FILES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "batch with an unknown id": (lambda f: damage_batch(f, lambda t: t + "./DATA/train/0/x.png\n"),
-                                 "main.py digits --run new", "is not in the pool"),
+                                 "main.py digits --run-name new", "is not in the pool"),
     "batch with a repeated id": (lambda f: damage_batch(f, lambda t: t + t.splitlines()[0] + "\n"),
-                                 "main.py digits --run new", "already"),
-    "empty batch": (lambda f: damage_batch(f, lambda t: ""), "main.py digits --run new", "is empty"),
+                                 "main.py digits --run-name new", "already"),
+    "empty batch": (lambda f: damage_batch(f, lambda t: ""), "main.py digits --run-name new", "is empty"),
     "missing batch": (lambda f: (f / "loss/digits-seed0/batch_1.txt").unlink(),
-                      "main.py digits --run new", "batch_1.txt does not exist"),
+                      "main.py digits --run-name new", "batch_1.txt does not exist"),
     "other batches in a run": (lambda f: damage_batch(f, lambda t: "".join(reversed(t.splitlines(keepends=True)))),
                                "main.py digits", "batches (was"),
     "weights cut short": (lambda f: cut(f / "checkpoint/digits-seed0/rotation.pth"),

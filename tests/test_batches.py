@@ -197,7 +197,7 @@ def test_make_batches_from_a_released_style_file(tmp_path: Path, sort: str):
         np.sum(counts, axis=0).tolist() == [100] * 10
         and np.sum(counts, axis=1).tolist() == [100] * 10
     )
-    assert json.loads((folder / "made_from.json").read_text())["made_from"]["sort"] == sort
+    assert json.loads((folder / "made_from.json").read_text())["parameters"]["sort"] == sort
     before = times(folder)
     assert (
         "finished"

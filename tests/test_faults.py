@@ -49,7 +49,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
             with pytest.raises(SystemExit) as stop:
                 runpy.run_path(str(ROOT / script), run_name="__main__")
         finally:
-            run_folder.HELD.clear()  # the locks that would have ended with the process
+            files.HELD.clear()  # the locks that would have ended with the process
         return stop.value.code, capfd.readouterr().err
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -100,7 +100,7 @@ def test_a_disk_that_is_full_at_any_write(
                 load_checkpoint(path)
             assert not list(tmp_path.rglob("*.part"))
         assert writes >= 2, script
-    assert failures >= 30, failures
+    assert failures >= 25, failures
     left_out = {name for name in content(finished) if "random" in name}
     assert set(differences(tmp_path, finished)) == left_out
 
@@ -302,7 +302,7 @@ def test_an_image_replaced_between_the_steps(
     )
     record = files.read_json(folder / f"runs/{EXPERIMENT}/main-confidence/config.json")["inputs"]
     made_from = files.read_json(folder / f"loss/{EXPERIMENT}/made_from.json")
-    assert record["batches_made_from_data"] == made_from["made_from"]["data"] != record["data"]
+    assert record["batches_made_from"]["data"] == made_from["inputs"]["data"] != record["data"]
     assert record["files"] == made_from["files"]
 
 

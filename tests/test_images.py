@@ -249,7 +249,7 @@ def test_folder_reads_every_kind_of_image(tmp_path: Path, capsys: pytest.Capture
     assert np.array_equal(by_name["train/a_1/alpha_é.png"], rgb)
     assert (by_name["train/a_1/20 megapixels.png"] == 77).all()
     assert (by_name["train/a_1/one.png"] == by_name["train/a_1/one.png"][0, 0]).all()
-    assert "1 files are no images by their ending" in capsys.readouterr().out
+    assert "1 files that are no images by their ending are left out" in capsys.readouterr().out
 
 
 def test_folder_classes_sort_as_numbers_and_images_are_resized(tmp_path: Path):

@@ -94,17 +94,15 @@ def test_a_run_leaves_its_files(finished: Path, name: str):
         and len(record["inputs"]["data"]) == 64
         and record["made_with"]["torch"]
     )
+    last = torch.load(finished / f"checkpoint/digits-seed0/{name}/last.pth", weights_only=True)
     for cycle in range(cycles):
         weights = torch.load(
             finished / f"checkpoint/digits-seed0/{name}/main_{cycle}.pth", weights_only=True
         )
         assert {"net", "acc", "epoch"} <= set(weights) and weights["num_classes"] == 10
-    last = torch.load(finished / f"checkpoint/digits-seed0/{name}/last.pth", weights_only=True)
-    assert last["finished"] and (last["cycle"], last["finished_epoch"], last["version"]) == (
-        cycles - 1,
-        2,
-        1,
-    )
+        assert weights["record"] == last["record"] and weights["record"]["run"] == name
+    assert last["finished"] and (last["cycle"], last["finished_epoch"]) == (cycles - 1, 2)
+    assert last["record"] == {k: v for k, v in record.items() if k in last["record"]}
 
 
 def test_main_takes_from_its_batch_and_the_first_cycle_at_even_intervals(finished: Path):

@@ -12,6 +12,7 @@ from shell import ROOT, environment
 
 import config
 from pt4al import tables
+from pt4al.command_line import from_command_line
 
 README = (ROOT / "README.md").read_text()
 
@@ -40,7 +41,7 @@ def test_every_command_parses(line: str, monkeypatch: pytest.MonkeyPatch):
         assert run_help(path) == 0
         return
     monkeypatch.setattr(sys, "argv", [str(path), *arguments])
-    assert isinstance(config.from_command_line(""), config.Config)
+    assert isinstance(from_command_line(""), config.Config)
 
 
 def run_help(path: Path) -> int:

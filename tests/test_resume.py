@@ -58,7 +58,9 @@ def test_all_scripts_survive_kills_at_random_moments(finished: Path, tmp_path: P
 def test_the_comparison_can_fail(finished: Path, tmp_path: Path):
     """Negative control: another seed of the same run differs in its weights, losses and picks."""
     folder = copy(finished, tmp_path, "main-confidence")
-    run(folder, "main.py", "digits", *TINY, "--seed", "1", "--experiment", "digits-seed0")
+    for name in ("rotation.py", "make_batches.py", "main.py"):
+        flags = ["--seed", "1", "--experiment", "digits-seed0", "--restart"]
+        run(folder, name, "digits", *TINY, *flags)
     different = differences(folder, finished)
     for name in ("main_0.pth", "last.pth", "metrics.csv", "config.json", "labeled/cycle_1.txt"):
         assert any(path.endswith(f"main-confidence/{name}") for path in different), name

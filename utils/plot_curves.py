@@ -24,13 +24,19 @@ def read_table(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file by column name; none where the file is missing."""
     if not path.is_file():
         return []
-    with path.open(newline="") as file:
+    with path.open(newline="", errors="surrogateescape") as file:
         return list(csv.DictReader(file))
 
 
 def column(rows: list[dict[str, str]], name: str) -> np.ndarray:
     """A column as float64; an empty field becomes NaN."""
     return np.array([float(row[name] or "nan") for row in rows])
+
+
+def plain(text: str) -> str:
+    """As matplotlib should show it: a dollar sign begins no formula, a byte that is no UTF-8 shows as
+    a question mark."""
+    return text.encode(errors="replace").decode().replace("$", r"\$")
 
 
 def class_order(names: set[str]) -> list[str]:
@@ -76,7 +82,10 @@ def draw_cycles(
 def draw_class_mix(axis: plt.Axes, run: Path, cycles: int) -> None:
     """How many images of each class every cycle chose, from the class folders in their ids."""
     picks = [
-        Counter(line.replace("\\", "/").split("/")[-2] for line in path.read_text().splitlines())
+        Counter(
+            line.replace("\\", "/").split("/")[-2]
+            for line in path.read_text(errors="surrogateescape").splitlines()
+        )
         for path in (run / "labeled" / f"cycle_{i}.txt" for i in range(cycles))
     ]
     names = class_order(set().union(*picks))
@@ -85,7 +94,7 @@ def draw_class_mix(axis: plt.Axes, run: Path, cycles: int) -> None:
     for i, name in enumerate(names):
         height = np.array([count[name] for count in picks])
         colour = colours(i if len(names) <= 10 else i / (len(names) - 1))
-        axis.bar(range(len(picks)), height, bottom=bottom, color=colour, label=name)
+        axis.bar(range(len(picks)), height, bottom=bottom, color=colour, label=plain(name))
         bottom += height
     axis.set(xlabel="cycle", ylabel="images chosen, by true class")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -138,7 +147,7 @@ def main() -> None:
     if cycles:
         draw_cycles(axes[1, 0], cycles, classes)
         draw_class_mix(axes[1, 1], options.run, len(cycles))
-    figure.suptitle(options.title or str(options.run))
+    figure.suptitle(plain(options.title or str(options.run)))
     out = options.out or options.run / "curves.png"
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=120)

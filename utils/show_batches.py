@@ -66,7 +66,7 @@ def main() -> None:
     if len(pool.classes) <= 20:
         axes[-1, 1].set_xticks(
             range(len(pool.classes)),
-            pool.classes,
+            [name.encode(errors="replace").decode().replace("$", r"\$") for name in pool.classes],
             rotation=90 if max(map(len, pool.classes)) > 2 else 0,
         )
     axes[-1, 1].set_xlabel("class (dotted: even mix)", fontsize=8)
