@@ -110,10 +110,3 @@ def test_show_batches_draws_every_batch(finished: Path, tmp_path: Path):
     assert is_picture(tmp_path / "batches.png", 1000)
 
 
-def test_plots_import_nothing_of_ours_and_no_torch():
-    for name in ("plot_curves.py", "generate_acc_curves.py"):
-        text = (Path(__file__).parent.parent / "utils" / name).read_text()
-        assert not any(
-            f"import {x}" in text or f"from {x}" in text
-            for x in ("torch", "utils", "config", "loader")
-        )
