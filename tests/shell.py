@@ -57,20 +57,33 @@ def run(
     return done
 
 
-def run_forked(
-    folder: Path, script: str, arguments: tuple[str, ...], variables: dict[str, str]
-) -> subprocess.CompletedProcess:
+def start_forked(
+    folder: Path,
+    script: str,
+    arguments: tuple[str, ...],
+    variables: dict[str, str],
+    out: Path,
+    err: Path,
+) -> multiprocessing.Process:
+    """A process that becomes the script; it is forked off a server, which dies with this one."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the server is started with it, once
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(
         ["torch", "torchvision", "sklearn.metrics", "tyro", "pytest", "shell"]
     )
+    process = server.Process(
+        target=be_the_script, args=(folder, str(ROOT / script), arguments, variables, out, err)
+    )
+    process.start()
+    return process
+
+
+def run_forked(
+    folder: Path, script: str, arguments: tuple[str, ...], variables: dict[str, str]
+) -> subprocess.CompletedProcess:
     with tempfile.TemporaryDirectory() as streams:
         out, err = Path(streams, "out"), Path(streams, "err")
-        process = server.Process(
-            target=be_the_script, args=(folder, str(ROOT / script), arguments, variables, out, err)
-        )
-        process.start()
+        process = start_forked(folder, script, arguments, variables, out, err)
         process.join(300)
         if process.exitcode is None:
             process.kill()
@@ -88,6 +101,7 @@ def be_the_script(
     err: Path,
 ) -> None:
     """In a fresh process: what `python SCRIPT ARGUMENTS < /dev/null > OUT 2> ERR` does."""
+    os.setsid()  # a process group of its own
     os.chdir(folder)
     os.environ.update(variables)
     for number, path in enumerate((Path(os.devnull), out, err)):

@@ -108,5 +108,3 @@ def test_show_batches_draws_every_batch(finished: Path, tmp_path: Path):
         "Digits",
     )
     assert is_picture(tmp_path / "batches.png", 1000)
-
-

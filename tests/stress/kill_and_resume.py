@@ -1,10 +1,11 @@
 """Kill every root script at random moments, start it again until it is done, and compare all files
 with a run that was left alone: they must be equal byte for byte (wall-clock columns apart).
 
-    python tests/stress/kill_and_resume.py --kills 200      about 10 s a kill on 2 CPU cores
+    python tests/stress/kill_and_resume.py --kills 300      about 5 s a kill on 2 CPU cores
 
 Half of the kills come at a moment drawn over the time that the script takes, half while a file is being written (its
-`.part` is there). Prints a line a scenario and exits with status 1 on the first difference.
+`.part` is there). They hit every process at once, the process groups, or one process; a quarter are SIGTERM to the
+groups. The variants take turns. Prints a line a scenario and exits with status 1 on the first difference.
 """
 
 import argparse
@@ -20,7 +21,18 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from shell import RANDOM_BASELINE, SCRIPTS, TINY, command, differences, environment, run, tree
+from shell import (
+    RANDOM_BASELINE,
+    SCRIPTS,
+    TINY,
+    command,
+    differences,
+    environment,
+    environment_of,
+    run,
+    start_forked,
+    tree,
+)
 
 VARIANTS: dict[str, tuple[list[str], int]] = {
     "precision auto, warm, best": ([], 1),
@@ -32,22 +44,69 @@ VARIANTS: dict[str, tuple[list[str], int]] = {
 }  # fmt: skip
 
 
-def start(folder: Path, script: str, flags: list[str], processes: int) -> subprocess.Popen:
+class Forked:
+    """A script in a process forked off one that has imported torch, with what Popen offers of it."""
+
+    def __init__(self, folder: Path, script: str, flags: list[str]) -> None:
+        self.error = folder / ".errors"
+        self.process = start_forked(
+            folder, script, ("digits", *TINY, *flags), {}, Path(os.devnull), self.error
+        )
+        self.pid = self.process.pid
+
+    def poll(self) -> int | None:
+        return self.process.exitcode
+
+    def communicate(self) -> tuple[str, str]:
+        self.process.join()
+        text = self.error.read_text() if self.error.exists() else ""
+        self.error.unlink(missing_ok=True)
+        return "", text
+
+    @property
+    def returncode(self) -> int:
+        return self.process.exitcode
+
+
+def start(
+    folder: Path, script: str, flags: list[str], processes: int
+) -> "Forked | subprocess.Popen":
+    if processes == 1:
+        return Forked(folder, script, flags)
     return subprocess.Popen(
         command(script, "digits", *TINY, *flags, processes=processes), cwd=folder, env=environment(),
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
 
 
-def kill_all(process: subprocess.Popen) -> None:
-    """SIGKILL to a script and all that it started at once, as when a machine goes down."""
+def kill(process: "Forked | subprocess.Popen", how: str, source: random.Random) -> None:
+    """Stop a script and all that it started, and wait until all of it is gone.
+
+    Args:
+        how: tree (SIGKILL to every process at once, as when a machine goes down), group (SIGKILL to
+            its process groups), terminate (SIGTERM to them, as a launcher does), or one (SIGKILL to
+            one process; its launcher, if any, stops the others).
+    """
     pids = tree(process.pid)
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    if how == "one":
+        workers = [pid for pid in pids if "RANK" in environment_of(pid)]
+        hit(source.choice(workers or pids), signal.SIGKILL)
+    elif how == "tree":
+        for pid in pids:
+            hit(pid, signal.SIGKILL)
+    else:
+        number = signal.SIGKILL if how == "group" else signal.SIGTERM
+        for group in {os.getpgid(pid) for pid in pids if alive(pid)} - {os.getpgid(0)}:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, number)
     process.communicate()
     while any(alive(pid) for pid in pids):
         time.sleep(0.01)
+
+
+def hit(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def alive(pid: int) -> bool:
@@ -93,7 +152,7 @@ def kill_until_done(
             else:
                 time.sleep(source.uniform(0, seconds))
             if process.poll() is None:
-                kill_all(process)
+                kill(process, source.choice(("tree", "group", "terminate", "one")), source)
                 kills += 1
                 continue
         error = process.communicate()[1]
@@ -128,7 +187,7 @@ def main() -> None:
             folder.mkdir()
             counts = {
                 script: kill_until_done(
-                    folder, script, flags, processes, seconds[script], 10, source
+                    folder, script, flags, processes, seconds[script], 5, source
                 )
                 for script in SCRIPTS
             }
