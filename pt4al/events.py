@@ -11,13 +11,20 @@ from pt4al.tables import CYCLES, METRICS, Seconds, State, seconds_of
 NAME = "events.out.tfevents.0.pt4al"
 
 
+def check_package() -> None:
+    """Raise a UserError where the package is not installed."""
+    try:
+        import tensorboard.summary  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"--tensorboard needs a package ({error}): pip install tensorboard"
+        ) from None
+
+
 def write_events(folder: Path, state: State, seconds: Seconds) -> None:
     """`<folder>/tensorboard/`: epochs by their number through all cycles, cycles by their labels.
 
     Times are seconds of training since the run began.
-
-    Raises:
-        UserError: the package is not installed.
     """
     try:
         from tensorboard.compat.proto.event_pb2 import Event

@@ -52,6 +52,8 @@ class RunFolder:
         Raises:
             UserError: another process holds it.
         """
+        if self.config.tensorboard:
+            events.check_package()
         processes.from_main(lambda: lock_folder(self.tables))
         return self
 

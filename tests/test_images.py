@@ -23,12 +23,15 @@ from torchvision.transforms import functional as tv
 from config import CIFAR10, DIGITS, Config
 from loader import load_images
 from pt4al.console import UserError
+from pt4al.decoding import decode_part, to_rgb
+from pt4al.images import Images
 from pt4al.seeding import crop_draws, epoch_order, turn_draws
 from pt4al.transforms import (
     CIFAR10_MEAN,
     CIFAR10_STD,
     channel_statistics,
     crop_and_flip,
+    normalisation,
     normaliser,
     turn,
 )
@@ -116,6 +119,22 @@ def test_bgr_swaps_the_channels():
         for order in ("rgb", "bgr")
     )
     assert torch.equal(rgb.pixels, bgr.pixels.flip(3))
+
+
+def test_constants_are_those_that_are_asked_for():
+    """Computed ones are of the images as read: swapping the channels swaps no constants."""
+    pixels = torch.tensor([10, 100, 200], dtype=torch.uint8).expand(4, 16, 16, 3).clone()
+    pixels[0] += 20
+    rgb = Images(pixels, torch.zeros(4, dtype=torch.int64), list("abcd"), ["0", "1"], CPU)
+    bgr = replace(rgb, pixels=pixels.flip(3))
+    folder = Config(dataset="folder")
+    mean, std = normalisation(folder, rgb)
+    assert mean == pytest.approx([15 / 255, 105 / 255, 205 / 255]) and std[0] > 0
+    assert normalisation(replace(folder, channel_order="bgr"), bgr) == (mean, std)
+    cifar10 = list(CIFAR10_MEAN), list(CIFAR10_STD)
+    assert normalisation(replace(folder, normalization="cifar10"), rgb) == cifar10
+    assert normalisation(Config(), rgb) == cifar10
+    assert normalisation(Config(normalization="computed"), rgb) == (mean, std)
 
 
 # --- CIFAR-10 by torchvision's own class, from a small archive in its own format
@@ -263,6 +282,82 @@ def test_folder_classes_sort_as_numbers_and_images_are_resized(tmp_path: Path):
         replace(CIFAR10, dataset="folder", data_dir=str(tmp_path)), CPU, ("train",)
     )
     assert pool.classes == ["2", "9", "10"] and pool.pixels.shape == (3, 32, 32, 3)
+
+
+# --- images as people have them
+
+
+def halves(width: int, height: int) -> Image.Image:
+    """The upper half red, the lower half blue."""
+    image = Image.new("RGB", (width, height), "red")
+    image.paste("blue", (0, height // 2, width, height))
+    return image
+
+
+@pytest.mark.parametrize("tag", range(1, 9))
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
+def test_photographs_come_out_upright(tmp_path: Path, tag: int, ending: str):
+    """Stored turned or mirrored in each of the eight ways that EXIF knows, with the tag that says so."""
+    turned = {
+        1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270,
+    }[tag]  # fmt: skip
+    image = halves(64, 48)
+    stored = image.transpose(turned) if turned is not None else image
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    stored.save(tmp_path / f"a.{ending}", exif=exif)
+    (pixels,), errors = decode_part([tmp_path / f"a.{ending}"], 16, "crop")
+    assert not errors
+    assert (pixels[:6, :, 0] > 200).all() and (pixels[10:, :, 2] > 200).all()
+
+
+def test_a_crop_keeps_the_proportions_and_a_squash_does_not():
+    """A square of 32 pixels in the middle of a picture twice as wide as high."""
+    image = Image.new("RGB", (128, 64), "black")
+    image.paste("white", (48, 16, 80, 48))
+    crop, squash = (to_rgb(image, 32, resize)[..., 0] > 127 for resize in ("crop", "squash"))
+    assert (crop.any(0).sum(), crop.any(1).sum()) == (16, 16)
+    assert (squash.any(0).sum(), squash.any(1).sum()) == (8, 16)
+
+
+def grey(values: np.ndarray, path: Path, **options: object) -> Path:
+    Image.fromarray(values).save(path, **options)
+    return path
+
+
+RAMP = np.arange(400, dtype=np.float64).reshape(20, 20) / 399
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [("float.tif", RAMP.astype(np.float32), "float values of unknown range"),
+     ("32 bit.tif", (RAMP * 255).astype(np.int32), "32-bit values of unknown range"),
+     ("12 in 16.png", (RAMP * 4095).astype(np.uint16), "16-bit values from 0 to 4095: it would come out black"),
+     ("8 in 16.tif", (RAMP * 255).astype(np.uint16), "16-bit values from 0 to 255: it would come out black")],
+)  # fmt: skip
+def test_values_of_unknown_range_are_refused_by_name(
+    tmp_path: Path, name: str, values: np.ndarray, message: str
+):
+    _, errors = decode_part([grey(values, tmp_path / name)], 20, "crop")
+    assert len(errors) == 1 and name in errors[0] and message in errors[0]
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "pgm"])
+def test_16_bits_keep_their_upper_eight(tmp_path: Path, ending: str):
+    values = (RAMP * 65535).astype(np.uint16)
+    pixels, errors = decode_part([grey(values, tmp_path / f"a.{ending}")], 20, "crop")
+    assert not errors and np.array_equal(pixels[0, ..., 1], values >> 8)
+    black, errors = decode_part([grey(0 * values, tmp_path / f"b.{ending}")], 20, "crop")
+    assert not errors and not black.any()
+
+
+def test_an_eps_file_by_another_name_starts_no_other_program(tmp_path: Path):
+    Image.new("RGB", (20, 20)).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.png")
+    _, errors = decode_part([tmp_path / "a.png"], 20, "crop")
+    assert "cannot identify image file" in errors[0]
 
 
 @pytest.mark.parametrize("order", ["rgb", "bgr"])
