@@ -1,15 +1,15 @@
 """Step 3 of PT4AL: active-learning cycles. Each labels some images of one batch
 and trains on all that are labelled so far.
 
-Cycle 0 has no classifier yet and takes images of batch 0 at even intervals of rank.
-Cycle i > 0 takes from batch i the images about which the classifier of cycle i-1 is
-least certain.
+Cycle 0 has no classifier yet and takes images of batch 0 at even intervals of
+rank. Cycle i > 0 takes from batch i the images about which the classifier of
+cycle i-1 is least certain.
 
 Reads:   loss/EXP/batch_<i>.txt, the training and test images
-Writes:  checkpoint/EXP/RUN/main_<cycle>.pth   weights that the cycle is judged by
-                                               and that choose next
-         runs/EXP/RUN/                         config.json, metrics.csv, cycles.csv,
-                                               per_class.csv, labeled/
+Writes:  checkpoint/EXP/RUN/main_<cycle>.pth   weights that the cycle is judged
+                                               by and that choose next
+         runs/EXP/RUN/                         config.json, metrics.csv,
+                                               cycles.csv, per_class.csv, labeled/
 
 Run:     python main.py digits                 about a minute on 2 CPU cores
          python main.py                        CIFAR-10 as in the paper, on a GPU

@@ -1,15 +1,15 @@
-"""Cold start: one labelled set, chosen with no labels at all from the losses of the
-pretext task, and trained on once.
+"""Cold start: one labelled set, chosen with no labels at all from the losses of
+the pretext task, and trained on once.
 
 Reads:   loss/EXP/batch_<i>.txt, the training and test images
 Writes:  checkpoint/EXP/cold-start-FIRST_PICK/main_0.pth
-         runs/EXP/cold-start-FIRST_PICK/     config.json, metrics.csv, cycles.csv,
-                                             per_class.csv, labeled/
+         runs/EXP/cold-start-FIRST_PICK/   config.json, metrics.csv, cycles.csv,
+                                           per_class.csv, labeled/
 
-Run:     python main_pt4al.py digits         a few seconds on 2 CPU cores
+Run:     python main_pt4al.py digits       a few seconds on 2 CPU cores
          python main_pt4al.py --first-pick random
-                                             its baseline: as many images, drawn from
-                                             the whole pool
+                                           its baseline: as many images, drawn
+                                           from the whole pool
 """
 
 if __name__ == "__main__":

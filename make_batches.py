@@ -3,14 +3,14 @@ and cut into batches.
 
 Reads:   checkpoint/EXP/rotation.pth and the training images;
          or, with --losses FILE, only that loss file
-Writes:  loss/EXP/rotation_loss.txt          <loss>_<image id>, in pool order
-         loss/EXP/batch_<i>.txt              image ids, hardest first
-         loss/EXP/class_distribution.csv     images of each class in each batch
-         loss/EXP/made_from.json             what they were made from, and their hashes
+Writes:  loss/EXP/rotation_loss.txt        <loss>_<image id>, in pool order
+         loss/EXP/batch_<i>.txt            image ids, hardest first
+         loss/EXP/class_distribution.csv   images of each class in each batch
+         loss/EXP/made_from.json           what they were made from, and hashes
 
-Run:     python make_batches.py digits       a few seconds
+Run:     python make_batches.py digits     a few seconds
          python make_batches.py --losses rotation_loss.txt --sort lexicographic
-                                             the released code's batches
+                                           the released code's batches
 """
 
 if __name__ == "__main__":

@@ -2,13 +2,13 @@
 pool was rotated. No labels are used.
 
 Reads:   the training images
-Writes:  checkpoint/EXP/rotation.pth   weights of the epoch with the best rotation
-                                       accuracy on the pool
-         runs/EXP/rotation/            config.json, metrics.csv (its test columns:
+Writes:  checkpoint/EXP/rotation.pth   weights of the epoch with the best
+                                       rotation accuracy on the pool
+         runs/EXP/rotation/            config.json, metrics.csv (test columns:
                                        rotation accuracy on the pool)
 
 Run:     python rotation.py digits     about a minute on 2 CPU cores
-         python rotation.py            CIFAR-10 with the paper's settings, on a GPU
+         python rotation.py            CIFAR-10 as in the paper, on a GPU
 """
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@ active learning.
 
 Reads:   the training and test images
 Writes:  checkpoint/EXP/whole-dataset/main_0.pth
-         runs/EXP/whole-dataset/             config.json, metrics.csv, cycles.csv,
-                                             per_class.csv, labeled/
+         runs/EXP/whole-dataset/           config.json, metrics.csv, cycles.csv,
+                                           per_class.csv, labeled/
 
-Run:     python whole_dataset.py digits      about a minute on 2 CPU cores
+Run:     python whole_dataset.py digits    about a minute on 2 CPU cores
 """
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ def test_help_shows_what_a_script_uses_first(script: str, width: int):
     assert flags - {"out", "title"} == used and named == FIELDS - used
     groups = [group for group, names in describe_fields().items() if used & set(names)]
     assert re.findall(r"^([a-z][a-z ]+)$", shown, re.M)[: len(groups)] == groups
-    assert max(map(len, page.splitlines())) <= max(width, 84)
+    assert max(map(len, page.splitlines())) <= max(width, 82)
 
 
 def test_help_of_the_programs(tmp_path: Path):
