@@ -20,6 +20,7 @@ from pt4al import processes
 from pt4al.console import UserError
 from pt4al.decoding import decode, resize_all
 from pt4al.images import SUFFIXES, Images, id_key, sort_classes
+from pt4al.seeding import generator
 
 Split = tuple[np.ndarray, np.ndarray, list[str], list[str]]
 
@@ -40,6 +41,9 @@ def load_images(
     result = []
     for split in splits:
         pixels, labels, names, classes = READERS[config.dataset](config, split, room)
+        if split == "train" and config.imbalance > 1:
+            keep = long_tail(labels, config.imbalance, config.seed)
+            pixels, labels, names = pixels[keep], labels[keep], [names[i] for i in keep]
         if config.channel_order == "bgr":
             for i in range(0, len(pixels), 1000):
                 pixels[i : i + 1000] = pixels[i : i + 1000, ..., ::-1].copy()
@@ -49,6 +53,22 @@ def load_images(
         ids = [f"{config.data_dir}/{split}/{name}" for name in names]
         result.append(Images(data, targets, ids, classes, device, streams))
     return result
+
+
+def long_tail(labels: np.ndarray, ratio: float, seed: int) -> np.ndarray:
+    """Positions of the images that are kept, ascending, int64: an exponential long tail.
+
+    Of C classes, class c keeps n / ratio ** (c / (C - 1)) images, n being the size of the largest
+    class, or all of its images where it has fewer; at least one. Which ones is drawn by seed
+    (long-tailed CIFAR of Cui et al. 2019).
+    """
+    sizes = np.bincount(labels)
+    order = torch.randperm(len(labels), generator=generator(seed, "imbalance")).numpy()
+    kept = []
+    for c, size in enumerate(sizes):
+        target = int(sizes.max() / ratio ** (c / max(len(sizes) - 1, 1)))
+        kept.append(order[labels[order] == c][: min(max(target, 1), size)])
+    return np.sort(np.concatenate(kept))
 
 
 def memory_of(device: torch.device) -> int:

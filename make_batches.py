@@ -48,11 +48,10 @@ def main() -> None:
         losses, ids, inputs = compute_losses(config, device)
     record = make_record(config, "make_batches.py", "", inputs)
     if config.losses:  # nothing else had a part in it
-        record["parameters"] = {
-            name: record["parameters"][name] for name in ("sort", "num_batches")
-        }
+        names = ("sort", "num_batches", *(["seed"] if config.sort == "shuffled" else []))
+        record["parameters"] = {name: record["parameters"][name] for name in names}
     if processes.is_main():
-        order = sort_pool(losses, config.sort)
+        order = sort_pool(losses, config.sort, config.seed)
         batches = split([ids[i] for i in order], config.num_batches)
         lines = [f"{loss}_{id_}" for loss, id_ in zip(losses, ids, strict=True)]
         write_batches(config, record, lines, batches)

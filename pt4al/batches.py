@@ -5,9 +5,10 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+import torch
 
 from config import Config
 from pt4al import processes
@@ -15,6 +16,7 @@ from pt4al.console import UserError
 from pt4al.files import read_json, read_lines, sha256_of
 from pt4al.images import SUFFIXES, Images, id_key
 from pt4al.record import Record, check_record
+from pt4al.seeding import generator
 
 
 def read_losses(path: Path) -> tuple[list[str], list[str]]:
@@ -52,16 +54,20 @@ def read_losses(path: Path) -> tuple[list[str], list[str]]:
     return texts, ids
 
 
-def sort_pool(texts: Sequence[str], sort: Literal["numeric", "lexicographic"]) -> np.ndarray:
-    """Positions from the highest loss to the lowest, int64 (n,).
+def sort_pool(texts: Sequence[str], sort: str, seed: int) -> np.ndarray:
+    """Positions in the order that batches are cut from, int64 (n,).
 
-    numeric: ties go to the earlier position. lexicographic: numpy's default argsort of the texts,
-    reversed, which is what the released code does (`make_batches.py`): `9.9e-05` comes before
-    `4.41`.
+    numeric: from the highest loss to the lowest (paper). lexicographic: numpy's default argsort of
+    the texts, reversed, which is what the released code does (`make_batches.py`): `9.9e-05` comes
+    before `4.41`. ascending: from the lowest to the highest. shuffled: at random by `seed`, whatever
+    the losses. Ties of the numerical orders go to the earlier position.
     """
+    losses = np.array([float(text) for text in texts])
+    if sort == "shuffled":
+        return torch.randperm(len(losses), generator=generator(seed, "shuffle")).numpy()
     if sort == "lexicographic":
         return np.argsort(np.array(texts))[::-1]
-    return np.argsort(-np.array([float(text) for text in texts]), kind="stable")
+    return np.argsort(losses if sort == "ascending" else -losses, kind="stable")
 
 
 def split(items: Sequence[str], parts: int) -> list[list[str]]:

@@ -1,5 +1,7 @@
 """The classifier: what it is trained on, and how it is judged."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,8 +33,8 @@ class Classification:
         """Training on the pool images at `positions`, int64 (n,), cropped and mirrored at random."""
         config, pool = self.config, self.pool
 
-        def passes(cycle: int, epoch: int):
-            draws = crop_draws(config.seed, len(pool), config.crop_padding, cycle, epoch)
+        def passes(cycle: int, epoch: int, repeat: int):
+            draws = crop_draws(config.seed, len(pool), config.crop_padding, cycle, epoch, repeat)
             rows, columns, flips = (draw.to(pool.device) for draw in draws)
 
             def of(images: Tensor, at: Tensor):
@@ -50,6 +52,7 @@ class Classification:
             evaluate=self.evaluate,
             eval_cost=len(self.test),
             labels=len(positions),
+            repeats=max(1, math.ceil(config.min_epoch_images / len(positions))),
             epochs=config.epochs,
             batch_size=config.batch_size,
             milestones=config.milestones,

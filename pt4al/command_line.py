@@ -26,6 +26,7 @@ RANGES = {
     "epochs": (1, 10**6), "batch_size": (1, 10**6), "momentum": (0, 1), "weight_decay": (0, 1e6),
     "crop_padding": (0, 511), "eval_every": (1, 10**6), "eval_batch_size": (1, 10**6), "checkpoint_every": (1, 10**6),
     "threads": (0, 1024), "seed": (0, 2**63 - 1), "resident_share": (0, 1e6),
+    "min_epoch_images": (0, 10**9), "imbalance": (1, 1e6),
 }  # fmt: skip
 
 

@@ -184,6 +184,7 @@ class Learner:
         many as this."""
         config, labels, now = self.config, sum(map(len, self.labeled)), self.cycle
         step = len(self.labeled[-1])
-        trained = sum(labels + step * (cycle - now) for cycle in range(now + 1, self.cycles))
+        sizes = [labels + step * (cycle - now) for cycle in range(now + 1, self.cycles)]
+        trained = sum(max(size, config.min_epoch_images) for size in sizes)
         scored = (self.cycles - now - 1) * len(self.test) / config.eval_every
         return config.epochs * (3 * trained + scored)

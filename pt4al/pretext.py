@@ -23,7 +23,7 @@ def rotation_task(config: Config, pool: Images, mean: list[float], std: list[flo
     precision = choose_precision(config.precision, pool.device)
     normalise = normaliser(mean, std, pool.device)
 
-    def passes(cycle: int, epoch: int):
+    def passes(cycle: int, epoch: int, repeat: int):
         turns = turn_draws(config.seed, len(pool), epoch).to(pool.device)
 
         def of(images: Tensor, positions: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

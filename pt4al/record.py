@@ -25,14 +25,8 @@ VERSION = 2  # of records and of what holds them; raise it when what they hold c
 Record = dict[str, Any]
 
 DATA = (
-    "dataset",
-    "data_dir",
-    "img_size",
-    "resize",
-    "channel_order",
-    "normalization",
-    "resident_share",
-)
+    "dataset", "data_dir", "img_size", "resize", "channel_order", "normalization", "imbalance", "resident_share",
+)  # fmt: skip
 EXPERIMENT = ("experiment", "run_name", "seed", "restart")
 SCORING = ("depth", "width", "eval_batch_size", "device", "deterministic", "threads")
 TRAINING = (
@@ -40,7 +34,9 @@ TRAINING = (
     "eval_every", "checkpoint_every", "tensorboard", "precision", "compile",
 )  # fmt: skip
 ROTATION = ("rotation_epochs", "rotation_batch_size", "rotation_milestones")
-CLASSIFIER = ("epochs", "batch_size", "milestones", "crop_padding", "flip", "select")
+CLASSIFIER = (
+    "epochs", "min_epoch_images", "batch_size", "milestones", "crop_padding", "flip", "select",
+)  # fmt: skip
 CYCLES = ("strategy", "candidates", "first_pick", "cycles", "labels_per_cycle", "init")
 COLD_START = ("first_pick", "labels_per_cycle", "cold_start_batch")
 BATCHES = ("num_batches", "sort")

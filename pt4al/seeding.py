@@ -1,5 +1,5 @@
-"""Randomness by position: every draw is a function of (seed, purpose, cycle, epoch) and of nothing
-that happened before.
+"""Randomness by position: every draw is a function of (seed, purpose, cycle, epoch, pass) and of
+nothing that happened before.
 
 This is what makes resume exact without storing generator states, and what gives two methods with
 the same seed the same crops for the same image in the same epoch. Draws are made for the whole
@@ -13,35 +13,39 @@ import torch
 from torch import Tensor
 
 
-def derive_seed(seed: int, purpose: str, cycle: int = 0, epoch: int = 0) -> int:
-    """63 bits that no other (seed, purpose, cycle, epoch) shares."""
-    key = f"{seed}/{purpose}/{cycle}/{epoch}".encode()
+def derive_seed(seed: int, purpose: str, cycle: int = 0, epoch: int = 0, repeat: int = 0) -> int:
+    """63 bits that no other (seed, purpose, cycle, epoch, repeat) shares."""
+    place = [seed, purpose, cycle, epoch, *([repeat] if repeat else [])]
+    key = "/".join(map(str, place)).encode()
     return int.from_bytes(hashlib.sha256(key).digest()[:8], "little") >> 1
 
 
-def generator(seed: int, purpose: str, cycle: int = 0, epoch: int = 0) -> torch.Generator:
-    """A CPU generator for one purpose at one position."""
-    return torch.Generator().manual_seed(derive_seed(seed, purpose, cycle, epoch))
+def generator(seed: int, purpose: str, *position: int) -> torch.Generator:
+    """A CPU generator for one purpose at one position (cycle, epoch, repeat; 0 where left out)."""
+    return torch.Generator().manual_seed(derive_seed(seed, purpose, *position))
 
 
-def epoch_order(seed: int, pool_size: int, positions: Tensor, cycle: int, epoch: int) -> Tensor:
-    """int64 (len(positions),): the pool positions to train on, in this epoch's order.
+def epoch_order(
+    seed: int, pool_size: int, positions: Tensor, cycle: int, epoch: int, repeat: int = 0
+) -> Tensor:
+    """int64 (len(positions),): the pool positions to train on, in the order of this epoch's pass
+    number `repeat`.
 
     The whole pool is permuted and the wanted positions are kept, so that the order of two images
     never depends on which others are labelled.
     """
-    order = torch.randperm(pool_size, generator=generator(seed, "order", cycle, epoch))
+    order = torch.randperm(pool_size, generator=generator(seed, "order", cycle, epoch, repeat))
     wanted = torch.zeros(pool_size, dtype=torch.bool)
     wanted[positions] = True
     return order[wanted[order]]
 
 
 def crop_draws(
-    seed: int, pool_size: int, padding: int, cycle: int, epoch: int
+    seed: int, pool_size: int, padding: int, cycle: int, epoch: int, repeat: int = 0
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Row offset and column offset in 0..2*padding (int64) and whether to flip (bool), each
     (pool_size,)."""
-    source = generator(seed, "crop", cycle, epoch)
+    source = generator(seed, "crop", cycle, epoch, repeat)
     rows = torch.randint(2 * padding + 1, (pool_size,), generator=source)
     columns = torch.randint(2 * padding + 1, (pool_size,), generator=source)
     return rows, columns, torch.rand(pool_size, generator=source) < 0.5

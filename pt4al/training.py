@@ -27,16 +27,17 @@ class Task(NamedTuple):
     Attributes:
         pool: the images that positions are positions of.
         positions: int64 (n,), the pool positions to train on.
-        passes: (cycle, epoch) -> function of uint8 images (b, 3, h, w) and their positions (b,)
+        passes: (cycle, epoch, repeat) -> function of uint8 images (b, 3, h, w) and their positions (b,)
             that yields the forward passes of one step as (inputs float32 (b, 3, h, w), targets
             int64 (b,)); `num_passes` of them.
         evaluate: network -> (mean loss, accuracy in percent).
         eval_cost: images that `evaluate` scores, for the estimate of the time left.
+        repeats: how often an epoch passes over the images.
     """
 
     pool: Images
     positions: Tensor
-    passes: Callable[[int, int], Callable[[Tensor, Tensor], Iterable[tuple[Tensor, Tensor]]]]
+    passes: Callable[[int, int, int], Callable[[Tensor, Tensor], Iterable[tuple[Tensor, Tensor]]]]
     num_passes: int
     evaluate: Callable[[nn.Module], tuple[float, float]]
     eval_cost: int
@@ -44,6 +45,7 @@ class Task(NamedTuple):
     epochs: int
     batch_size: int
     milestones: tuple[int, ...]
+    repeats: int = 1
 
 
 # --- an epoch
@@ -62,7 +64,7 @@ def train_epoch(
     epoch: int,
     device: torch.device,
 ) -> tuple[float, float]:
-    """One pass over the task's images; returns mean training loss and accuracy in percent.
+    """One epoch over the task's images; returns mean training loss and accuracy in percent.
 
     Every process takes its share of each global batch. A step sums gradients over its passes and
     over processes, so it is the step of the mean loss of the global batch. Nothing waits for the
@@ -70,9 +72,10 @@ def train_epoch(
     """
     net.train()
     precision = processes.choose_precision(config.precision, device)
-    passes_of = task.passes(cycle, epoch)
-    order = epoch_order(config.seed, len(task.pool), task.positions, cycle, epoch)
-    batches = order.split(task.batch_size)
+    draws = config.seed, len(task.pool), task.positions, cycle, epoch
+    orders = [epoch_order(*draws, repeat) for repeat in range(task.repeats)]
+    batches = [batch for order in orders for batch in order.split(task.batch_size)]
+    steps_a_pass = len(batches) // task.repeats
     stream = task.pool.stream([processes.my_shard(batch) for batch in batches])
     totals = torch.zeros(3, dtype=torch.float64, device=device)  # loss, correct, seen
     hidden = None if processes.is_main() else True  # None: shown on a terminal only
@@ -84,7 +87,9 @@ def train_epoch(
         leave=False,
         disable=hidden,
     )
-    for batch, (images, positions) in bar:
+    for step, (batch, (images, positions)) in enumerate(bar):
+        if step % steps_a_pass == 0:
+            passes_of = task.passes(cycle, epoch, step // steps_a_pass)
         optimizer.zero_grad(set_to_none=True)
         idle = len(images) == 0 and not config.sync_batchnorm  # the last batch may be a small one
         for inputs, targets in () if idle else passes_of(images, positions):
@@ -180,7 +185,8 @@ def train_cycle(
     cycle = state["cycle"]
     if state["finished_epoch"] >= 0:
         restore(net, optimizer, state)
-    work_an_epoch = 3 * len(task.positions) * task.num_passes + task.eval_cost / config.eval_every
+    trained = len(task.positions) * task.num_passes * task.repeats
+    work_an_epoch = 3 * trained + task.eval_cost / config.eval_every
     first_epoch = state["finished_epoch"] + 1
     began = time.perf_counter()
     for epoch in range(first_epoch, task.epochs):

@@ -21,7 +21,7 @@ from torchvision import datasets
 from torchvision.transforms import functional as tv
 
 from config import CIFAR10, DIGITS, Config
-from loader import load_images
+from loader import load_images, long_tail
 from pt4al.console import UserError
 from pt4al.decoding import decode_part, to_rgb
 from pt4al.images import Images
@@ -110,6 +110,26 @@ def test_digits_are_split_for_good():
     assert not {x.split("/")[-1] for x in pool.ids} & {x.split("/")[-1] for x in test.ids}
     assert pool.ids[0] == "./DATA/train/0/0.png"
     assert set(pool.labels.tolist()) == set(test.labels.tolist()) == set(range(10))
+
+
+def test_a_long_tail_is_cut_by_seed_from_the_pool_alone():
+    """Of ten classes of 500 at a ratio of 10, class c keeps 500 / 10 ** (c / 9)."""
+    labels = np.arange(5000) % 10
+    kept = long_tail(labels, 10, 0)
+    expected = [500, 387, 299, 232, 179, 139, 107, 83, 64, 50]
+    assert np.bincount(labels[kept]).tolist() == expected and np.array_equal(kept, np.unique(kept))
+    assert np.array_equal(kept, long_tail(labels, 10, 0))
+    assert not np.array_equal(kept, long_tail(labels, 10, 1))
+    small = np.array(
+        [0] * 9 + [1] * 3 + [2] * 90
+    )  # the second class has fewer than its share of 28
+    assert np.bincount(small[long_tail(small, 10, 0)]).tolist() == [9, 3, 9]
+    pool, test = load_images(replace(DIGITS, imbalance=10), CPU)
+    whole = load_images(DIGITS, CPU, ("train",))[0]
+    sizes = np.bincount(whole.labels)
+    assert len(test) == 359
+    assert np.bincount(pool.labels)[[0, 9]].tolist() == [sizes[0], sizes.max() // 10]
+    assert torch.equal(whole.pixels[[whole.ids.index(i) for i in pool.ids]], pool.pixels)
 
 
 def test_bgr_swaps_the_channels():

@@ -8,6 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from config import DIGITS, Config
+from loader import load_images
 from pt4al import network, training
 from pt4al.classifier import Classification
 from pt4al.images import Images
@@ -64,6 +65,52 @@ def transfers(config: Config, kind: str, images: int, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("kind", ["rotation", "classifier"])
 def test_an_epoch_waits_for_the_device_at_its_end_only(kind: str, monkeypatch: pytest.MonkeyPatch):
     """Two steps and eight move the same few things: what an epoch needs, nothing that a step needs."""
-    config = replace(DIGITS, width=8, batch_size=16, rotation_batch_size=16, precision="float32")
+    config = replace(
+        DIGITS,
+        width=8,
+        batch_size=16,
+        min_epoch_images=0,
+        rotation_batch_size=16,
+        precision="float32",
+    )
     few, many = (transfers(config, kind, n, monkeypatch) for n in (32, 128))
     assert few == many and 0 < len(few) < 8, (few, many)
+
+
+def order_seen(config: Config, images: int, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """The positions of each step of an epoch on the digits, and how its images were cut out."""
+    (pool,) = load_images(config, torch.device("cpu"), ("train",))
+    classification = Classification(config, pool, pool)
+    task = classification.task(torch.arange(images))
+    seen: list[list[int]] = []
+
+    def passes(cycle: int, epoch: int, repeat: int):
+        of = task.passes(cycle, epoch, repeat)
+
+        def noting(pixels: torch.Tensor, at: torch.Tensor):
+            for inputs, targets in of(pixels, at):
+                seen.append(
+                    [repeat, *at.tolist(), hash(inputs[:, 0].sum((1, 2)).numpy().tobytes())]
+                )
+                yield inputs, targets
+
+        return noting
+
+    net = network.fresh_network(config, 10, 0, pool.device)
+    optimizer = network.make_optimizer(net, config)
+    training.train_epoch(net, optimizer, task._replace(passes=passes), config, 1, 2, pool.device)
+    return seen
+
+
+def test_an_epoch_shows_as_many_images_as_it_is_told(monkeypatch: pytest.MonkeyPatch):
+    """50 images, at least 120 an epoch: three passes of 16 + 16 + 16 + 2, each in an order and with crops of its own,
+    the first as if there were no other."""
+    config = replace(DIGITS, width=8, batch_size=16, min_epoch_images=120)
+    steps = order_seen(config, 50, monkeypatch)
+    assert [len(step) - 2 for step in steps] == 3 * [16, 16, 16, 2]
+    passes = [[i for step in steps if step[0] == k for i in step[1:-1]] for k in range(3)]
+    assert all(sorted(one) == list(range(50)) for one in passes)
+    assert passes[0] != passes[1] != passes[2] != passes[0]
+    assert order_seen(replace(config, min_epoch_images=0), 50, monkeypatch) == steps[:4]
+    assert order_seen(config, 50, monkeypatch) == steps
+    assert len(order_seen(config, 200, monkeypatch)) == 13  # enough in one pass

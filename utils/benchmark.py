@@ -169,7 +169,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, object]
         )
     }
     pipeline = plain_loader(paths, "classifier", config.batch_size)
-    passes = classifier_task.passes(0, 0)
+    passes = classifier_task.passes(0, 0, 0)
     steps = [torch.arange(config.batch_size)] * 200
     some = replace(pool, pixels=pool.pixels[: options.scored], ids=pool.ids[: options.scored])
 
