@@ -14,7 +14,7 @@ Writes:  checkpoint/EXP/RUN/main_<cycle>.pth   weights that the cycle is judged
 Run:     python main.py digits                 about a minute on 2 CPU cores
          python main.py                        CIFAR-10 as in the paper, on a GPU
          python main.py --strategy random --first-pick random --candidates all
-                                               the random baseline: needs no batches
+                                               the random baseline: no batches
 """
 
 if __name__ == "__main__":
