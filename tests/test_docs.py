@@ -239,9 +239,7 @@ def test_a_wrong_command_would_be_found(line: str, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("columns", [80, 120])
-@pytest.mark.parametrize(
-    "path", [p for p in PROGRAMS if p.name != "generate_acc_curves.py"], ids=lambda path: path.name
-)
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.name)
 def test_help_of_a_program_is_laid_out(
     path: Path, columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
