@@ -8,14 +8,13 @@ cycle i-1 is least certain.
 Reads:   loss/EXP/batch_<i>.txt, the training and test images
 Writes:  checkpoint/EXP/RUN/main_<cycle>.pth   weights that the cycle is judged
                                                by and that choose next
-         runs/EXP/RUN/    config.json, metrics.csv, cycles.csv, per_class.csv,
-                          labeled/
+         runs/EXP/RUN/                         config.json, metrics.csv,
+                                               cycles.csv, per_class.csv, labeled/
 
 Run:     python main.py digits                 about a minute on 2 CPU cores
-         python main.py                        CIFAR-10 as in the paper, on a
-                                               GPU
+         python main.py                        CIFAR-10 as in the paper, on a GPU
          python main.py --strategy random --first-pick random --candidates all
-                          the random baseline: needs no batches
+                                               the random baseline: no batches
 """
 
 if __name__ == "__main__":

@@ -1,12 +1,17 @@
-"""Images per second of ours and of the plain way, side by side in one run, on this machine.
+"""Images per second of ours and of the plain way, side by side in one run, on this
+machine.
 
-The plain way is what the released code does: float32, contiguous NCHW, a Dataset that opens one image file at a time
-and applies torchvision's transforms, a DataLoader with 2 workers, scoring at batch size 1. Ours are the very functions
-that the scripts call. Repeats of the two are interleaved; the median counts, the spread is (max - min) / median.
+The plain way is what the released code does: float32, contiguous NCHW, a Dataset
+that opens one image file at a time and applies torchvision's transforms, a
+DataLoader with 2 workers, scoring at batch size 1. Ours are the very functions
+that the scripts call. Repeats of the two are interleaved; the median counts, the
+spread is (max - min) / median.
 
-Writes: nothing but the table (images in a temporary folder)
-Run:    python utils/benchmark.py                       about 15 minutes at width 64 on 2 CPU cores
-        python utils/benchmark.py --width 16 --json
+Reads:   nothing: it makes its images, in a temporary folder
+Writes:  nothing: it prints a table, or JSON
+
+Run:     python utils/benchmark.py               about 15 minutes on 2 CPU cores
+         python utils/benchmark.py --width 16    about 5 minutes
 """
 
 import argparse

@@ -1,11 +1,16 @@
-"""Seconds per image of every step at growing pool sizes: flat means that no step costs more than its images.
+"""Microseconds per image of every step at growing pool sizes: flat means that no
+step costs more than its images.
 
-The steps are the very functions that the scripts call. A narrow network makes what is not network weigh most. Sizes are
-interleaved, the median of the repeats counts.
+The steps are the very functions that the scripts call. A narrow network makes
+what is not network weigh most. Sizes are interleaved; the median of the repeats
+counts.
 
-Writes: nothing but the table (images in a temporary folder)
-Run:    python utils/cost_growth.py                      about half an hour on 2 CPU cores
-        python utils/cost_growth.py --sizes 1000 2000 --repeats 1
+Reads:   nothing: it makes its images, in a temporary folder
+Writes:  nothing: it prints a table
+
+Run:     python utils/cost_growth.py                half an hour on 2 CPU cores
+         python utils/cost_growth.py --sizes 1000 2000 --repeats 1
+                                                    less than a minute
 """
 
 import argparse
@@ -82,8 +87,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--sizes", type=int, nargs="+", default=[5000, 20_000, 50_000], help="images"
-    )
+        "--sizes", type=int, nargs="+", default=[5000, 20_000, 50_000],
+        help="images (default: 5000 20000 50000)",
+    )  # fmt: skip
     parser.add_argument("--width", type=int, default=8, help="of the network (default: 8)")
     parser.add_argument("--repeats", type=int, default=3, help="interleaved repeats (default: 3)")
     parser.add_argument("--device", default="auto", help="as in config.py (default: auto)")

@@ -1,8 +1,10 @@
 """Draw the metrics of one run, and print them as a table.
 
-Reads:  RUN/metrics.csv, RUN/cycles.csv, RUN/per_class.csv, RUN/labeled/cycle_<i>.txt
-Writes: a PNG (default: RUN/curves.png)
-Run:    python utils/plot_curves.py runs/cifar10-seed0/main-confidence
+Reads:   RUN/metrics.csv, and where there are cycles also RUN/cycles.csv,
+         RUN/per_class.csv, RUN/labeled/cycle_<i>.txt
+Writes:  RUN/curves.png
+
+Run:     python utils/plot_curves.py runs/cifar10-seed0/main-confidence
 """
 
 import argparse

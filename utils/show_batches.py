@@ -1,9 +1,10 @@
-"""Show what the pretext task found hard and easy: for each batch a row of its images, its losses
-and its class mix.
+"""Show what the pretext task found hard and easy: for each batch a row of its
+images, the range of its losses and its class mix.
 
-Reads:  loss/<experiment>/rotation_loss.txt and batch_<i>.txt, the training images
-Writes: a PNG (default: loss/<experiment>/batches.png)
-Run:    python utils/show_batches.py digits
+Reads:   loss/EXP/rotation_loss.txt, loss/EXP/batch_<i>.txt, the training images
+Writes:  loss/EXP/batches.png
+
+Run:     python utils/show_batches.py digits        a few seconds
 """
 
 import sys
