@@ -1,189 +1,587 @@
-"""Compare runs: learning curves of test accuracy by number of labels, seeds pooled into mean and band.
+"""Compare methods: learning curves of test accuracy by number of labels, seeds
+pooled into mean and band, and whether a difference is one.
 
-Runs with the same folder name (`main-confidence`) are seeds of one method. Their curve is the mean,
-the band one standard deviation (n - 1) to each side. A run with a single cycle (`whole-dataset`,
-`cold-start-...`) is a dashed line, or a single point.
+Runs with the same folder name (main-confidence) are seeds of one method: their
+config.json must agree in everything but seed and machine. A curve is the mean,
+its band one standard deviation (n - 1) to each side. A run of a single cycle
+(whole-dataset, cold-start-...) is a dashed line, or a single point.
 
-Reads:  RUN/cycles.csv of every RUN
-Writes: a PNG (default: figures/learning_curves.png) and a CSV beside it with the same name: a row a method and number
-        of labels (n, mean and std of best and last accuracy, the raw values), and the area under each curve
-Run:    python utils/generate_acc_curves.py runs/*/main-confidence runs/*/main-random runs/*/whole-dataset
+With --baseline, every other method is compared with that one, joined on seed:
+mean difference, 95 % t interval, exact sign-flip p (above 16 seeds: paired t
+test) and p by Holm over the methods, at the first and the final number of
+labels that both have, and of the area between (the mean height). Also the
+labels that the baseline needs to reach a method's final accuracy, linear
+between the points of its mean curve.
+
+Reads:  RUN/cycles.csv and RUN/config.json of every RUN (without config.json the
+        seed is unknown, and nothing is joined)
+Writes: a picture (default: figures/learning_curves.png)
+        its name with .csv: a row a method and number of labels, and one for the
+        area: n, mean and std of best and last accuracy in percent, the values,
+        and the seeds in the order of the values
+        with --baseline, its name with _differences.csv: a row a method and
+        quantity, in percentage points, with interval, p, values and seeds.
+        Quantities: first, final, area; point (each number of labels, not
+        tested); labels_to_reach (baseline_labels, empty if not reached)
+Run:    python utils/generate_acc_curves.py runs/*/main-confidence \\
+            runs/*/main-random runs/*/whole-dataset --baseline main-random
 """
 
 import argparse
 import csv
+import io
+import json
+import os
 import sys
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any, NoReturn
 
-import matplotlib
-
-matplotlib.use("Agg")  # no display is needed
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.special import stdtr, stdtrit  # Student's t: distribution and quantile
 
-COLUMNS = ("final best (%)", "final last (%)", "area, best (%)", "area, last (%)")
+KINDS = ("best", "last")
+COLUMNS = ("method", "labels", "n", "best_mean", "best_std", "last_mean", "last_std", "best_values",
+           "last_values", "seeds")  # fmt: skip
+DIFFERENCES = ("method", "baseline", "kind", "quantity", "first_labels", "last_labels", "n", "difference",
+               "low", "high", "p", "p_holm", "baseline_labels", "values", "seeds")  # fmt: skip
+TESTED = ("first", "final", "area")
+MOST_FLIPPED = 16  # seeds of which all 2^n signs are tried: 65,536
+
+# A method looks the same in every figure, with or without `main-` before its name. The colours are
+# Okabe and Ito's, then Tol's muted ones: colour-blind people tell them apart.
+STYLES = {
+    "confidence": ("#0072B2", "o"), "pt4al": ("#0072B2", "o"), "cold-start-interval": ("#0072B2", "*"),
+    "random": ("#777777", "s"), "cold-start-random": ("#777777", "p"), "whole-dataset": ("#000000", ""),
+    "margin": ("#E69F00", "^"), "entropy": ("#CC79A7", "P"), "normalized": ("#56B4E9", "X"),
+    "text": ("#D55E00", "D"), "shuffled": ("#009E73", "v"), "normalized_confidence": ("#56B4E9", "X"),
+    "warm": ("#882255", "<"), "ascending": ("#999933", ">"), "class_balanced": ("#117733", "H"),
+    "coreset": ("#332288", "h"), "badge": ("#44AA99", "d"), "typiclust": ("#661100", "8"),
+    "interval": ("#AA4499", "s"),
+}  # fmt: skip
+OTHER_COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#D55E00", "#009E73", "#882255",
+                 "#999933")  # fmt: skip
+OTHER_MARKERS = "os^DvPXd"
+WORDS = {
+    "main-confidence": "PT4AL", "pt4al": "PT4AL", "cold-start-interval": "PT4AL cold start",
+    "main-random": "random", "cold-start-random": "random cold start", "whole-dataset": "every label",
+}  # fmt: skip
+
+Row = dict[str, Any]
 
 
+class Refused(Exception):
+    """Input that cannot be used; the message is one line that says why."""
+
+
+# --- statistics
+
+
+def t_interval(x: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of the mean of x (n >= 2,): -+ t(.975, n - 1) s / sqrt(n) (Student 1908)."""
+    half = stdtrit(len(x) - 1, 0.975) * x.std(ddof=1) / len(x) ** 0.5
+    return float(x.mean() - half), float(x.mean() + half)
+
+
+def t_test(x: np.ndarray) -> float:
+    """Two-sided p of x (n >= 2,) under "the mean is 0" (Student 1908)."""
+    error = x.std(ddof=1) / len(x) ** 0.5
+    return float(2 * stdtr(len(x) - 1, -abs(x.mean()) / error)) if error else float(not x.any())
+
+
+def sign_flip(x: np.ndarray) -> float:
+    """Exact two-sided p of x (n,) under "either sign was as likely" (Fisher 1935, section 21): the
+    share of the 2^n choices of signs that give a sum as far from 0 as the one seen, itself included.
+
+    So it is never below 2 / 2^n. Sums within a billionth are equal, however binary fractions round.
+    """
+    signs = 1 - 2 * (np.arange(2 ** len(x))[:, None] >> np.arange(len(x)) & 1)
+    return float(np.mean(abs(signs @ x) >= abs(x.sum()) - 1e-9))
+
+
+def holm(p: list[float]) -> list[float]:
+    """The p of one family, adjusted: those up to alpha hold together at level alpha (Holm 1979)."""
+    adjusted, largest = [0.0] * len(p), 0.0
+    for rank, i in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        largest = max(largest, min(1.0, (len(p) - rank) * p[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+def mean_height(labels: np.ndarray, curves: np.ndarray) -> np.ndarray:
+    """Of curves (seeds, points) over labels (points,): the area by trapezoids over its width."""
+    if len(labels) == 1:
+        return curves[:, 0]
+    return (curves[:, 1:] + curves[:, :-1]) / 2 @ np.diff(labels) / (labels[-1] - labels[0])
+
+
+def labels_to_reach(accuracy: float, labels: np.ndarray, mean: np.ndarray) -> int | None:
+    """Where a mean curve (points,) first gets to an accuracy, linear between points; else None."""
+    reached = np.flatnonzero(mean >= accuracy)
+    if not len(reached):
+        return None
+    around = slice(max(reached[0] - 1, 0), reached[0] + 1)
+    return round(np.interp(accuracy, mean[around], labels[around]))
+
+
+# --- runs
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder: labels, and best and last accuracy in percent, each (cycles,)."""
+
+    path: Path
+    labels: np.ndarray
+    accuracy: dict[str, np.ndarray]
+    record: dict[str, Any] | None  # config.json
+    seed: int | None
+
+
+@dataclass(frozen=True)
 class Curve:
-    """The runs of one method: labels (points,), and best and last accuracy in percent, each (seeds,
-    points)."""
+    """The runs of a method: labels (points,), best and last accuracy in percent (seeds, points)."""
 
-    def __init__(self, name: str, runs: list[Path]) -> None:
-        tables = [read_cycles(run) for run in runs]
-        points = min(map(len, tables))
-        self.name = name
-        self.seeds = len(runs)
-        self.labels = np.array([int(row["labels"]) for row in tables[0][:points]])
-        for run, table in zip(runs, tables, strict=True):
-            if [int(row["labels"]) for row in table[:points]] != self.labels.tolist():
-                raise ValueError(
-                    f"{run} labelled other numbers of images than {runs[0]}: they cannot be pooled"
-                )
-        if len({len(table) for table in tables}) > 1:
-            print(
-                f"note: the runs of {name} have different lengths; the first {points} cycles are compared"
-            )
-        self.accuracy = {
-            kind: np.array(
-                [[float(row[f"{kind}_accuracy"]) for row in table[:points]] for table in tables]
-            )
-            for kind in ("best", "last")
-        }
-
-    def mean(self, kind: str) -> np.ndarray:
-        return self.accuracy[kind].mean(0)
-
-    def std(self, kind: str) -> np.ndarray:
-        """Sample standard deviation; NaN with one seed."""
-        many = self.seeds > 1
-        return self.accuracy[kind].std(0, ddof=1) if many else np.full(len(self.labels), np.nan)
-
-    def area(self, kind: str) -> np.ndarray:
-        """For each seed the mean height of the curve over labels, in percent (area by trapezoids / width)."""
-        if len(self.labels) == 1:
-            return self.accuracy[kind][:, 0]
-        width = self.labels[-1] - self.labels[0]
-        return np.trapezoid(self.accuracy[kind], self.labels, axis=1) / width
+    name: str
+    runs: list[Run]
+    seeds: list[int | None]
+    labels: np.ndarray
+    accuracy: dict[str, np.ndarray]
 
 
-def read_cycles(run: Path) -> list[dict[str, str]]:
-    """The rows of a run's cycles.csv.
+def read_run(path: Path) -> Run:
+    """Read a run folder.
 
     Raises:
-        ValueError: there are none.
+        Refused: cycles.csv is missing, empty or not one of ours, or config.json is damaged.
     """
-    path = run / "cycles.csv"
-    rows = []
-    if path.is_file():
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+    table = path / "cycles.csv"
+    try:
+        text = table.read_text("utf-8-sig") if table.is_file() else ""
+        rows = list(csv.DictReader(io.StringIO(text)))
+        if any(None in (*row, *row.values()) for row in rows):
+            raise ValueError("a row has more or fewer fields than the header")
+        names = ("labels", "best_accuracy", "last_accuracy")
+        labels, best, last = (np.array([float(row[name]) for row in rows]) for name in names)
+    except KeyError as error:
+        raise Refused(f"{table} has no column {error}") from None
+    except (ValueError, csv.Error) as error:
+        hint = " (without a test set there is no accuracy)" if str(error).endswith("''") else ""
+        raise Refused(f"{table} cannot be used: {error}{hint}") from None
     if not rows:
-        raise ValueError(
-            f"{path} is missing or empty: is {run} a run folder, and is its first cycle done?"
-        )
+        text = f"is missing or empty: is {path} a run folder, and is its first cycle done?"
+        raise Refused(f"{table} {text}")
+    if not (labels[0] >= 1 and (np.diff(labels) > 0).all() and (labels % 1 == 0).all()):
+        raise Refused(f"{table}: labels must be whole numbers that grow from row to row")
+    if not all(0 <= x <= 100 for x in [*best, *last]):
+        raise Refused(f"{table}: an accuracy is not between 0 and 100 %")
+    record = read_record(path / "config.json")
+    seed = record["parameters"]["seed"] if record else None
+    return Run(path, labels.astype(int), {"best": best, "last": last}, record, seed)
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """What a run was made from; None where there is no config.json of version 2."""
+    try:
+        record = json.loads(path.read_text("utf-8")) if path.is_file() else None
+    except ValueError as error:
+        raise Refused(f"{path} is damaged: {error}") from None
+    match record:
+        case {
+            "version": 2,
+            "script": _,
+            "parameters": {"seed": int()},
+            "inputs": {},
+            "made_with": {},
+        }:
+            return record
+        case {"version": 2}:
+            raise Refused(f"{path} is damaged: it lacks what every run writes")
+    return None
+
+
+def settings(record: dict[str, Any]) -> dict[str, Any]:
+    """What seeds of one method share: not the batches, which follow from the seed, but how they
+    were made; not the images where it is the seed that cuts the pool or draws the test set."""
+    parameters, inputs = record["parameters"], record["inputs"]
+    shared = {"script": record["script"], **parameters}
+    del shared["seed"]
+    made_from = inputs.get("batches_made_from") or {}
+    for name in {"sort", "num_batches", "losses"} & {*made_from}:
+        shared[f"batches_made_from.{name}"] = made_from[name]
+    if not parameters.get("test_labels"):
+        shared["test_data"] = inputs.get("test_data")
+        if parameters.get("imbalance") in (None, 1):
+            shared["data"] = inputs.get("data")
+    return shared
+
+
+def differing(a: Run, b: Run) -> str:
+    """The settings in which two runs differ, each with both values; empty where they agree."""
+    ours, theirs = settings(a.record), settings(b.record)
+    pairs = {x: (ours.get(x, "absent"), theirs.get(x, "absent")) for x in sorted({*ours, *theirs})}
+    return ", ".join(f"{x} is {u!s:.24} and {v!s:.24}" for x, (u, v) in pairs.items() if u != v)
+
+
+def pool(name: str, runs: list[Run], notes: list[str]) -> Curve:
+    """The runs of one name as a curve, in the order of their seeds. `notes` takes what is amiss.
+
+    Raises:
+        Refused: they are not seeds of one method.
+    """
+    known = sorted((run for run in runs if run.record), key=lambda run: run.seed)
+    runs = known + [run for run in runs if not run.record]
+    for a, b in pairwise(known):
+        if a.seed == b.seed:
+            raise Refused(f"{a.path} and {b.path} are both seed {a.seed} of {name}: leave one out")
+        if text := differing(a, b):
+            raise Refused(f"{a.path} and {b.path} are not seeds of one method: {text}")
+    if len(known) < len(runs):
+        paths = ", ".join(str(run.path) for run in runs[len(known) :])
+        notes.append(f"no config.json of version 2 in {paths}: seed unknown, settings not compared")
+    points = min(len(run.labels) for run in runs)
+    for run in runs:
+        if run.labels[:points].tolist() != runs[0].labels[:points].tolist():
+            pair = f"{runs[0].path} and {run.path}"
+            raise Refused(f"{pair} labelled different numbers of images: they cannot be pooled")
+    of_main = [run.record["parameters"] for run in known if run.record["script"] == "main.py"]
+    wanted = max([len(run.labels) for run in runs] + [p.get("cycles", 0) for p in of_main])
+    if points < wanted:
+        path = next(run.path for run in runs if len(run.labels) == points)
+        notes.append(f"{path} ends after {points} of {wanted} cycles: so does the curve of {name}")
+    accuracy = {kind: np.array([run.accuracy[kind][:points] for run in runs]) for kind in KINDS}
+    return Curve(name, runs, [run.seed for run in runs], runs[0].labels[:points], accuracy)
+
+
+def made_otherwise(runs: list[Run]) -> str:
+    """Versions, machines and commits in which the runs differ."""
+    records = [run.record["made_with"] for run in runs if run.record]
+    parts = []
+    for name in dict.fromkeys(name for record in records for name in record):
+        values = dict.fromkeys(f"{record.get(name, 'absent')!s:.24}" for record in records)
+        if len(values) > 1:
+            parts.append(f"{name} ({' / '.join(values)})")
+    return ", ".join(parts)
+
+
+# --- differences
+
+
+def subtract(curve: Curve, baseline: Curve, kind: str, notes: list[str]) -> list[Row]:
+    """A method minus the baseline, at the seeds and the numbers of labels that both have."""
+    pair = f"{curve.name} and {baseline.name}"
+    labels, ours, theirs = np.intersect1d(curve.labels, baseline.labels, return_indices=True)
+    seeds = [seed for seed in curve.seeds if seed is not None and seed in baseline.seeds]
+    if not len(labels) or not seeds:
+        what = "known seed" if len(labels) else "number of labels"
+        notes.append(f"{pair} have no {what} in common: their difference cannot be told")
+        return []
+    text = differing(curve.runs[0], baseline.runs[0])
+    notes.append(f"{pair}: {text or 'the settings are the same'}")
+    if len(labels) < max(len(curve.labels), len(baseline.labels)):
+        notes.append(f"{pair} are compared where both have points: {span(labels)} labels")
+    if len(seeds) < max(len(curve.seeds), len(baseline.seeds)):
+        notes.append(f"{pair} are compared on the seeds that both have: {joined(seeds)}")
+    if len(seeds) == 1:
+        notes.append(f"{pair} have one seed in common: a difference, no interval and no test")
+    elif (least := 2 / 2 ** len(seeds)) > 0.05:
+        notes.append(f"{len(seeds)} seeds cannot give a sign-flip p below {least:g}, 6 can")
+    a, b = (c.accuracy[kind][[c.seeds.index(seed) for seed in seeds]] for c in (curve, baseline))
+    values = a[:, ours] - b[:, theirs]
+    rows = [difference("first", labels[:1], values[:, 0])]
+    if len(labels) > 1:  # of a single number of labels all three are one
+        rows.append(difference("final", labels[-1:], values[:, -1]))
+        rows.append(difference("area", labels, mean_height(labels, values)))
+    rows += [difference("point", labels[[i]], values[:, i]) for i in range(len(labels))]
+    return [{**row, "seeds": joined(seeds)} for row in rows]
+
+
+def difference(quantity: str, labels: np.ndarray, x: np.ndarray) -> Row:
+    """Statistics of x (n,): one value alone has no interval, and a point of a curve is not tested."""
+    x = x.round(12) + 0.0  # 70.3 - 70.0 is 0.3, and no difference is 0 rather than -0
+    row = {"quantity": quantity, "first_labels": labels[0], "last_labels": labels[-1],
+           "n": len(x), "difference": x.mean().round(12) + 0.0, "values": joined(x)}  # fmt: skip
+    if len(x) > 1:
+        row["low"], row["high"] = t_interval(x)
+        if quantity in TESTED:
+            row["p"] = (sign_flip if len(x) <= MOST_FLIPPED else t_test)(x)
+    return row
+
+
+def compare(curves: list[Curve], baseline: Curve, kind: str, notes: list[str]) -> list[Row]:
+    """The table of differences: every other method from the baseline."""
+    rows: list[Row] = []
+    for curve in curves:
+        if curve is not baseline:
+            mine, theirs = (c.accuracy[kind].mean(0) for c in (curve, baseline))
+            reach = {"quantity": "labels_to_reach", "first_labels": curve.labels[-1],
+                     "last_labels": curve.labels[-1],
+                     "baseline_labels": labels_to_reach(mine[-1], baseline.labels, theirs)}  # fmt: skip
+            about = {"method": curve.name, "baseline": baseline.name, "kind": kind}
+            rows += [{**about, **row} for row in [*subtract(curve, baseline, kind, notes), reach]]
+    for quantity in TESTED:
+        family = [row for row in rows if row["quantity"] == quantity and "p" in row]
+        for row, p in zip(family, holm([row["p"] for row in family]), strict=True):
+            row["p_holm"] = p
     return rows
 
 
-def plus_minus(values: np.ndarray) -> str:
-    return (
-        f"{values.mean():.2f} ± {values.std(ddof=1):.2f}" if len(values) > 1 else f"{values[0]:.2f}"
-    )
+# --- picture
 
 
-def draw(curves: list[Curve], kind: str, title: str, out: Path) -> None:
-    figure, axis = plt.subplots(figsize=(7, 4.5), layout="constrained")
+def style(name: str) -> dict[str, str]:
+    """Colour and marker, from the name alone; a name that STYLES lacks is dash-dotted, its markers hollow."""
+    name = name.removeprefix("main-")
+    if name in STYLES:
+        return dict(zip(("color", "marker"), STYLES[name], strict=True))
+    row, i = divmod(zlib.crc32(os.fsencode(name)), len(OTHER_COLOURS))
+    look = {"color": OTHER_COLOURS[i], "marker": OTHER_MARKERS[row % len(OTHER_MARKERS)]}
+    return {**look, "linestyle": "-.", "markerfacecolor": "white"}
+
+
+def draw(
+    curves: list[Curve], rows: list[Row], words: dict[str, str], options: argparse.Namespace
+) -> Figure:
+    """Learning curves, and below them the differences from the baseline where there are any."""
+    points = [row for row in rows if row["quantity"] == "point"]
+    figure = Figure(figsize=(9, 7.2 if points else 4.5), layout="constrained")
+    ratios = [3, 2] if points else [1]
+    axes = figure.subplots(len(ratios), squeeze=False, sharex=True, height_ratios=ratios)[:, 0]
     for curve in curves:
-        mean, text = curve.mean(kind), f"{curve.name} (n={curve.seeds})"
-        if curve.name == "whole-dataset":
-            axis.axhline(
-                mean[-1], ls="--", color="black", lw=1, label=f"{text}, {curve.labels[-1]:,} labels"
-            )
+        draw_curve(axes[0], curve, options.kind, f"{words[curve.name]} (n={len(curve.runs)})")
+    axes[0].set_title(options.title, parse_math=False)
+    axes[0].set_ylabel(f"test accuracy (%), {options.kind} epoch of a cycle")
+    if points:
+        draw_differences(axes[1], points)
+        text = f"minus {words[options.baseline]} (points),\nmean and 95 % interval"
+        axes[1].set_ylabel(text, parse_math=False)
+    for axis in axes:
+        axis.grid(alpha=0.3)
+    axes[-1].set_xlabel("labelled images")
+    axes[-1].xaxis.set_major_formatter("{x:,.0f}")
+    many = any(len(curve.runs) > 1 for curve in curves)
+    legend = figure.legend(loc="outside right upper", title="mean ± std of seeds" if many else None)
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a dollar sign in a name is one
+    return figure
+
+
+def draw_curve(axis: Axes, curve: Curve, kind: str, label: str) -> None:
+    """Mean of the seeds, and a band of one standard deviation to each side; a bar for one point."""
+    values, look = curve.accuracy[kind], style(curve.name)
+    mean, colour = values.mean(0), look["color"]
+    if curve.name == "whole-dataset":
+        label = f"{label},\n{span(curve.labels)} labels"
+        axis.axhline(mean[-1], ls="--", lw=1, color=colour, label=label)
+        return
+    single = len(mean) == 1
+    look |= {"linestyle": ""} if single else {}
+    axis.plot(curve.labels, mean, ms=7 if single else 5, label=label, **look)
+    if len(values) > 1:
+        std = values.std(0, ddof=1)
+        if single:
+            axis.errorbar(curve.labels, mean, std, fmt="none", ecolor=colour, capsize=3)
         else:
-            line = axis.plot(curve.labels, mean, "o-", ms=4, label=text)[0]
-            if curve.seeds > 1:
-                std = curve.std(kind)
-                axis.fill_between(
-                    curve.labels, mean - std, mean + std, alpha=0.2, color=line.get_color()
-                )
-    axis.set(
-        xlabel="labelled images", ylabel=f"test accuracy (%), {kind} epoch of a cycle", title=title
-    )
-    axis.grid(alpha=0.3)
-    axis.legend(title="mean, band: ±1 std over seeds" if any(c.seeds > 1 for c in curves) else None)
-    figure.savefig(out, dpi=120)
+            axis.fill_between(curve.labels, mean - std, mean + std, color=colour, alpha=0.15, lw=0)
 
 
-def write_table(curves: list[Curve], path: Path) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(
-            [
-                "method",
-                "labels",
-                "n",
-                "best_mean",
-                "best_std",
-                "last_mean",
-                "last_std",
-                "best_values",
-                "last_values",
-            ]
-        )
-        for curve in curves:
-            columns = [*(f(kind) for kind in ("best", "last") for f in (curve.mean, curve.std))]
-            for i, labels in enumerate(curve.labels):
-                numbers = ["" if np.isnan(c[i]) else f"{c[i]:.4f}" for c in columns]
-                raw = [
-                    " ".join(f"{x:.4f}" for x in curve.accuracy[kind][:, i])
-                    for kind in ("best", "last")
-                ]
-                writer.writerow([curve.name, labels, curve.seeds, *numbers, *raw])
-            areas = {kind: curve.area(kind) for kind in ("best", "last")}
-            stats = [
-                "" if statistic is np.std and curve.seeds == 1 else f"{statistic(a, **extra):.4f}"
-                for a in areas.values()
-                for statistic, extra in ((np.mean, {}), (np.std, {"ddof": 1}))
-            ]
-            raw = [" ".join(f"{x:.4f}" for x in a) for a in areas.values()]
-            writer.writerow([curve.name, "area", curve.seeds, *stats, *raw])
+def draw_differences(axis: Axes, points: list[Row]) -> None:
+    """Mean and 95 % interval by number of labels, the methods side by side at each."""
+    methods = list(dict.fromkeys(row["method"] for row in points))
+    gap = min(np.diff(sorted({row["first_labels"] for row in points})), default=0)
+    axis.axhline(0, color="black", lw=1)
+    for i, method in enumerate(methods):
+        own = [row for row in points if row["method"] == method]
+        shift = gap * min(0.1, 0.6 / len(methods)) * (i - (len(methods) - 1) / 2)
+        x, y = [row["first_labels"] + shift for row in own], [row["difference"] for row in own]
+        half = [(row["high"] - row["low"]) / 2 for row in own if "low" in row] or None
+        axis.errorbar(x, y, half, ms=4, lw=1, capsize=2, **style(method))
+
+
+# --- tables
+
+
+def mean_and_std(values: np.ndarray, digits: int) -> list[str]:
+    """Of values (n,): the mean, and the sample standard deviation, empty for one value."""
+    std = f"{values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return [f"{values.mean():.{digits}f}", std]
+
+
+def curve_rows(curve: Curve) -> list[Row]:
+    """A method's rows in the table of curves: one a number of labels, and one for the area."""
+    values = {x: [curve.accuracy[k][:, i] for k in KINDS] for i, x in enumerate(curve.labels)}
+    values["area"] = [mean_height(curve.labels, curve.accuracy[kind]) for kind in KINDS]
+    seeds = joined("?" if seed is None else seed for seed in curve.seeds)
+    rows = []
+    for x, (best, last) in values.items():
+        stats = [*mean_and_std(best, 4), *mean_and_std(last, 4), joined(best), joined(last)]
+        fields = [curve.name, x, len(curve.runs), *stats, seeds]
+        rows.append(dict(zip(COLUMNS, fields, strict=True)))
+    return rows
+
+
+def curve_lines(curves: list[Curve]) -> list[str]:
+    header = [f"{what}, {kind} (%)" for what in ("final", "area") for kind in KINDS]
+    table = [["method", "n", "labels", *header]]
+    for curve in curves:
+        values = [curve.accuracy[kind][:, -1] for kind in KINDS]
+        values += [mean_height(curve.labels, curve.accuracy[kind]) for kind in KINDS]
+        stats = [" ± ".join(filter(None, mean_and_std(x, 2))) for x in values]
+        table.append([curve.name, str(len(curve.runs)), span(curve.labels), *stats])
+    return aligned(table)
+
+
+def difference_lines(rows: list[Row]) -> list[str]:
+    """The differences that are tested as a table, then what the baseline needs, in words."""
+    shown = [name for name in DIFFERENCES if name not in ("baseline", "kind", *DIFFERENCES[-3:])]
+    table, reach = [shown], []
+    for row in rows:
+        if row["quantity"] in TESTED:
+            values = [row.get(name, "") for name in shown]
+            table.append([f"{x:.4g}" if isinstance(x, float) else str(x) for x in values])
+        elif row["quantity"] == "labels_to_reach":
+            needed = row["baseline_labels"]
+            text = f"reached with {needed:,} labels" if needed else "not reached"
+            end = f"the final accuracy of {row['method']} ({row['last_labels']:,} labels)"
+            reach.append(f"{end} is {text} by {row['baseline']}")
+    return [*aligned(table), *reach]
+
+
+def joined(values: Iterable[Any]) -> str:
+    return " ".join(f"{x:.4f}" if isinstance(x, float) else str(x) for x in values)
+
+
+def span(labels: np.ndarray) -> str:
+    return f"{labels[0]:,}" if len(labels) == 1 else f"{labels[0]:,} to {labels[-1]:,}"
+
+
+def aligned(rows: list[list[str]]) -> list[str]:
+    """Rows as lines, column under column."""
+    widths = [max(map(len, fields)) for fields in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+# --- files and command line
+
+
+def check(out: Path, tables: dict[Path, tuple[tuple[str, ...], list[Row]]]) -> None:
+    """Refuse names under which something would be lost that this program has not written."""
+    if out.suffix.lower() not in (".png", ".pdf", ".svg"):
+        raise Refused(f"--out {out}: the name of a picture ends in .png, .pdf or .svg")
+    if out.parent.is_file():
+        raise Refused(f"{out.parent} is no folder: choose another --out")
+    for path in (out, *tables):
+        if path.is_dir():
+            raise Refused(f"{path} is a folder: choose another --out")
+    for path, (columns, _) in tables.items():
+        start = ",".join(columns[:2]).encode()
+        if path.exists() and not path.read_bytes().startswith(start):
+            raise Refused(f"{path} is no table of this program: choose another --out")
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file that appears whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(data)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_table(path: Path, columns: tuple[str, ...], rows: list[Row]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        floats = {k: f"{v:.6g}" for k, v in row.items() if isinstance(v, float)}
+        writer.writerow({**row, **floats})
+    write(path, text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def read_curves(paths: list[Path], notes: list[str]) -> dict[str, Curve]:
+    """The curves of all runs, by name."""
+    seen: dict[Path, Path] = {}
+    by_name: dict[str, list[Run]] = {}
+    for path in paths:
+        real = path.resolve()
+        if real in seen:
+            raise Refused(f"{seen[real]} and {path} are the same run: give it once")
+        seen[real] = path
+        by_name.setdefault(real.name, []).append(read_run(path))
+    if text := made_otherwise([run for runs in by_name.values() for run in runs]):
+        notes.append(f"not all runs were made with the same {text}")
+    if single := [name for name, runs in by_name.items() if len(runs) == 1]:
+        notes.append(f"a single run tells nothing of the spread over seeds: {', '.join(single)}")
+    return {name: pool(name, runs, notes) for name, runs in by_name.items()}
+
+
+def generate(options: argparse.Namespace) -> list[str]:
+    """Write the picture and the tables; what to print."""
+    notes: list[str] = []
+    by_name = read_curves(options.runs, notes)
+    curves, names = list(by_name.values()), ", ".join(by_name)
+    words = {name: WORDS.get(name, name) for name in by_name}
+    for label in options.label:
+        name, _, text = label.partition("=")
+        if name not in by_name or not text:
+            raise Refused(f"--label {label}: it must be NAME=TEXT, NAME one of {names}")
+        words[name] = text
+    out = options.out
+    tables = {out.with_suffix(".csv"): (COLUMNS, [row for c in curves for row in curve_rows(c)])}
+    lines, rows = curve_lines(curves), []
+    if options.baseline:
+        if options.baseline not in by_name or len(curves) == 1:
+            raise Refused(
+                f"--baseline {options.baseline} asks for its runs and others, not {names}"
+            )
+        rows = compare(curves, by_name[options.baseline], options.kind, notes)
+        tables[out.with_name(f"{out.stem}_differences.csv")] = (DIFFERENCES, rows)
+        lines += ["", f"minus {options.baseline}, {options.kind} epoch:"]
+        lines += [*difference_lines(rows), ""]
+    check(out, tables)
+    picture = io.BytesIO()
+    figure = draw(curves, rows, words, options)
+    figure.savefig(picture, format=out.suffix[1:].lower(), dpi=120)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write(out, picture.getvalue())
+    for path, (columns, content) in tables.items():
+        write_table(path, columns, content)
+    lines += [f"note: {note}" for note in dict.fromkeys(notes)]
+    return [*lines, *map(str, [out, *tables])]
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("runs", type=Path, nargs="+", help="run folders: runs/EXPERIMENT/RUN")
-    parser.add_argument(
-        "--out", type=Path, default=Path("figures/learning_curves.png"), help="the picture"
-    )
-    parser.add_argument("--title", default="", help="above the picture")
-    parser.add_argument(
-        "--kind",
-        choices=("best", "last"),
-        default="best",
-        help="epoch that is drawn (default: best)",
-    )
-    options = parser.parse_args()
-    by_name: dict[str, list[Path]] = {}
-    for run in options.runs:
-        by_name.setdefault(run.resolve().name, []).append(run)
+    out = Path("figures/learning_curves.png")
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("runs", type=Path, nargs="+", metavar="RUN", help="a run folder: runs/EXPERIMENT/NAME")
+    add("--baseline", metavar="NAME", help="the method that the others are compared with")
+    add("--kind", choices=KINDS, default="last", help="the epoch that counts (default: last)")
+    add("--label", action="append", default=[], metavar="NAME=TEXT", help="a method in the legend")
+    add("--title", default="", help="above the picture")
+    add("--out", type=Path, default=out, help=f"the picture: png, pdf or svg (default: {out})")
     try:
-        curves = [Curve(name, runs) for name, runs in by_name.items()]
-    except ValueError as error:
-        parser.exit(2, f"{Path(sys.argv[0]).name}: error: {error}\n")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    draw(curves, options.kind, options.title, options.out)
-    table = options.out.with_suffix(".csv")
-    write_table(curves, table)
-    print(f"{'method':<28}{'n':>3}{'labels':>8}  " + "".join(f"{title:<16}" for title in COLUMNS))
-    for curve in curves:
-        final = [curve.accuracy[kind][:, -1] for kind in ("best", "last")]
-        cells = "".join(
-            f"{plus_minus(c):<16}" for c in [*final, curve.area("best"), curve.area("last")]
-        )
-        print(f"{curve.name:<28}{curve.seeds:>3}{curve.labels[-1]:>8}  {cells}")
-    print(options.out, table, sep="\n")
+        lines = generate(parser.parse_args())
+    except (Refused, OSError) as error:
+        parser.error(str(error))
+    print(*lines, sep="\n", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
