@@ -51,4 +51,4 @@ done
 
 step utils/show_batches.py "${arguments[@]}"
 step utils/plot_curves.py "runs/$experiment/main-$strategy"
-step utils/generate_acc_curves.py "${runs[@]}" --out "figures/$preset.png" --title "$preset, $seeds seed(s)"
+step utils/generate_acc_curves.py "${runs[@]}" --baseline main-random --out "figures/$preset.png" --title "$preset, $seeds seed(s)"
