@@ -20,6 +20,9 @@ StrategyName = Literal[
     "class_balanced",
     "interval",
     "random",
+    "coreset",
+    "badge",
+    "typiclust",
 ]
 
 
@@ -98,13 +101,14 @@ class Config:
 
     # --- active learning
     strategy: StrategyName = "confidence"
-    """Query strategy from cycle 1 on (paper: confidence; released code: normalized_confidence)."""
+    """Query strategy from cycle 1 on (paper: confidence; released code: normalized_confidence).
+    coreset, badge and typiclust spread their picks; typiclust needs the weights of rotation.py."""
     candidates: Literal["batch", "all"] = "batch"
     """What a cycle chooses from: its batch (paper), or every image still unlabelled (the classical
     setting)."""
-    first_pick: Literal["interval", "random"] = "interval"
-    """How cycle 0 chooses, with no classifier yet: at even intervals of loss rank (paper), or at
-    random."""
+    first_pick: Literal["interval", "random", "typiclust"] = "interval"
+    """How cycle 0 chooses, with no classifier yet: at even intervals of loss rank (paper), at
+    random, or what is typical by the features of rotation.py's network (ours)."""
     cycles: int = 10
     """Active-learning cycles (paper: 10)."""
     labels_per_cycle: int | None = None

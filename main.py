@@ -22,15 +22,17 @@ if __name__ == "__main__":
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while torch is imported; then run_script's
 
+from functools import partial
+
 from loader import load_images
 from pt4al import processes
 from pt4al.batches import find_batches
 from pt4al.command_line import from_command_line
 from pt4al.console import run_script
 from pt4al.learner import Learner, labels_per_cycle
+from pt4al.pretext import load_pretext
 from pt4al.run_folder import RunFolder
-from pt4al.seeding import generator
-from pt4al.strategies import BLIND, STRATEGIES, no_logits
+from pt4al.strategies import PRETEXT, STRATEGIES
 
 
 def main() -> None:
@@ -44,16 +46,20 @@ def main() -> None:
     everything = [i for batch in batches for i in batch] or list(range(len(pool)))
     k = labels_per_cycle(config, len(everything), batches if by_batch else [], config.cycles)
 
+    needs_pretext = {config.first_pick, config.strategy} & PRETEXT
+    pretext = load_pretext(config, pool) if needs_pretext else None
+
     with RunFolder(config, "main.py", f"main-{config.strategy}") as run:
-        learner = Learner(config, run, pool, test, config.cycles)
+        learner = Learner(config, run, pool, test, config.cycles, pretext)
         learner.open(made_from)
         while not learner.finished:
             if not learner.has_labels:
                 cycle = learner.cycle
                 candidates = learner.unlabeled(batches[cycle] if by_batch else everything)
                 name = config.first_pick if cycle == 0 else config.strategy
-                logits = no_logits(candidates) if name in BLIND else learner.logits(candidates)
-                picks = STRATEGIES[name](logits, k, generator(config.seed, "pick", cycle))
+                query = learner.query(name, candidates, k)
+                # One process chooses for all of them.
+                picks = processes.from_main(partial(STRATEGIES[name], query))
                 learner.label([candidates[i] for i in picks])
             learner.train()
 

@@ -17,15 +17,17 @@ if __name__ == "__main__":
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while torch is imported; then run_script's
 
+from functools import partial
+
 from loader import load_images
 from pt4al import processes
 from pt4al.batches import find_batches
 from pt4al.command_line import from_command_line
 from pt4al.console import run_script
 from pt4al.learner import Learner, labels_per_cycle
+from pt4al.pretext import load_pretext
 from pt4al.run_folder import RunFolder
-from pt4al.seeding import generator
-from pt4al.strategies import STRATEGIES, no_logits
+from pt4al.strategies import PRETEXT, STRATEGIES
 
 
 def main() -> None:
@@ -38,14 +40,15 @@ def main() -> None:
     else:
         batches, made_from, candidates = [], {}, list(range(len(pool)))
     k = labels_per_cycle(config, len(pool), batches, cycles=1)
+    pretext = load_pretext(config, pool) if config.first_pick in PRETEXT else None
 
     with RunFolder(config, "main_pt4al.py", f"cold-start-{config.first_pick}") as run:
-        learner = Learner(config, run, pool, test, cycles=1)
+        learner = Learner(config, run, pool, test, 1, pretext)
         learner.open(made_from)
         while not learner.finished:
             if not learner.has_labels:
-                strategy, source = STRATEGIES[config.first_pick], generator(config.seed, "pick")
-                picks = strategy(no_logits(candidates), k, source)
+                query = learner.query(config.first_pick, candidates, k)
+                picks = processes.from_main(partial(STRATEGIES[config.first_pick], query))
                 learner.label([candidates[i] for i in picks])
             learner.train()
 

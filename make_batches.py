@@ -32,10 +32,8 @@ from pt4al.command_line import from_command_line
 from pt4al.console import UserError, run_script
 from pt4al.files import lock_folder, read_json, sha256_of, write_csv, write_json, write_lines
 from pt4al.images import class_of, sort_classes
-from pt4al.network import check_weights_record, describe, fresh_network, load_weights
-from pt4al.pretext import TURNS, rotation_scores
+from pt4al.pretext import find_pretext, load_pretext, rotation_scores
 from pt4al.record import Record, check_record, compare, make_record
-from pt4al.transforms import normalisation
 
 
 def main() -> None:
@@ -65,29 +63,12 @@ def compute_losses(
     The loss is the mean cross-entropy over the four turns, in float32, in eval mode, without
     augmentation.
     """
-    weights = config.checkpoint_dir / "rotation.pth"
-    if not weights.exists():
-        raise UserError(
-            f"{weights} does not exist: run rotation.py first, or give a loss file with --losses"
-        )
+    find_pretext(config, ", or give a loss file with --losses")  # before data are downloaded
     (pool,) = load_images(config, device, ("train",))
-    mean, std = normalisation(config, pool)
-    net = fresh_network(config, TURNS, 0, device)
-    checkpoint = load_weights(weights, net, describe(config, pool, TURNS, mean, std))
-    check_weights_record(config, checkpoint, weights)
-    constants = checkpoint.get("mean", mean), checkpoint.get("std", std)
-    if "mean" not in checkpoint and config.normalization == "auto" and config.dataset != "cifar10":
-        processes.say(
-            f"warning: {weights} does not say how its images were normalised; mean and std are computed from these "
-            "images; for the released code's weights give --normalization cifar10"
-        )
-    elif constants != (mean, std):
-        processes.say(
-            f"{weights} was made with mean and std {constants}, not {mean, std}: they are used"
-        )
-    scores = rotation_scores(net, pool, *constants, config)
+    pretext = load_pretext(config, pool)
+    scores = rotation_scores(pretext.net, pool, pretext.mean, pretext.std, config)
     processes.say(f"{len(pool)} images, rotation accuracy {100 * scores[:, 1].mean():.2f} %")
-    inputs = {"data": pool.fingerprint(), "weights": sha256_of(weights)}
+    inputs = {"data": pool.fingerprint(), "weights": pretext.digest}
     return [str(loss) for loss in scores[:, 0].tolist()], pool.ids, inputs
 
 

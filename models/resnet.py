@@ -91,11 +91,15 @@ class ResNet(nn.Module):
             setattr(self, f"layer{stage + 1}", nn.Sequential(*layers))
         self.linear = nn.Linear(in_channels, num_classes)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor) -> Tensor:
+        """(n, 3, h, w) -> (n, 8 * width), times 4 for bottlenecks: what the last layer sees."""
         x = x.contiguous(memory_format=self.memory_format)
         out = F.relu(self.bn1(self.conv1(x)), inplace=True)
         out = self.layer4(self.layer3(self.layer2(self.layer1(out))))
-        return self.linear(out.mean((2, 3)))
+        return out.mean((2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.features(x))
 
 
 DEPTHS = {

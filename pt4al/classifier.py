@@ -72,6 +72,19 @@ class Classification:
 
         return score(net, images, positions, forward, len(images.classes), self.config, precision)
 
+    def logits_and_features(self, net: nn.Module, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """float32 (n, classes) and (n, d) of pool images, d numbers being the input of the last
+        layer; as `logits`, by one pass."""
+        classes = len(self.pool.classes)
+
+        def forward(batch: Tensor, _: Tensor) -> Tensor:
+            features = net.features(self.normalise(batch))
+            return torch.cat([net.linear(features), features], 1)
+
+        columns = classes + net.linear.in_features
+        both = score(net, self.pool, positions, forward, columns, self.config)
+        return both[:, :classes].contiguous(), both[:, classes:].contiguous()
+
     def test_logits(self, net: nn.Module) -> Tensor:
         return self.logits(net, self.test, torch.arange(len(self.test)), self.precision)
 

@@ -4,7 +4,6 @@ share."""
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from config import Config
 from pt4al import processes
@@ -13,7 +12,10 @@ from pt4al.console import UserError
 from pt4al.files import load_checkpoint
 from pt4al.images import Images
 from pt4al.network import fresh_network
+from pt4al.pretext import Pretext, pretext_features
 from pt4al.run_folder import RunFolder, new_state
+from pt4al.seeding import generator
+from pt4al.strategies import BLIND, FEATURES, LABELLED, PRETEXT, Query
 from pt4al.training import train_cycle
 
 
@@ -43,14 +45,22 @@ class Learner:
     """Labels images, trains on all that are labelled, and stands where its run stopped.
 
     Attributes:
+        pretext: the pretext network, where a strategy looks at its features.
         net: after `train`, the network with the weights that the cycle is judged by and that choose
             next.
     """
 
     def __init__(
-        self, config: Config, run: RunFolder, pool: Images, test: Images, cycles: int
+        self,
+        config: Config,
+        run: RunFolder,
+        pool: Images,
+        test: Images,
+        cycles: int,
+        pretext: Pretext | None = None,
     ) -> None:
         self.config, self.run, self.pool, self.test, self.cycles = config, run, pool, test, cycles
+        self.pretext = pretext
         self.classification = Classification(config, pool, test)
         self.net = fresh_network(config, len(pool.classes), 0, pool.device)
         self.state = new_state()
@@ -60,6 +70,8 @@ class Learner:
         run, pool, test = self.run, self.pool, self.test
         data = self.classification.description["data"]
         inputs = {"data": data, "test_data": test.fingerprint(), **(made_from or {})}
+        if self.pretext:
+            inputs["pretext"] = self.pretext.digest
         state = run.open(inputs, pool.ids)
         common = len(pool.pixel_hashes() & test.pixel_hashes())
         if common:
@@ -107,9 +119,20 @@ class Learner:
         known = {i for picks in self.labeled for i in picks}
         return [i for i in candidates if i not in known]
 
-    def logits(self, positions: list[int]) -> Tensor:
-        """float32 (len(positions), classes) of pool images by the current network."""
-        return self.classification.logits(self.net, self.pool, torch.tensor(positions))
+    def query(self, name: str, candidates: list[int], k: int) -> Query:
+        """What strategy `name` looks at, of the candidates and of what is labelled: one pass of one
+        network over both, or none."""
+        known = [i for picks in self.labeled for i in picks] if name in LABELLED else []
+        positions, n = torch.tensor(candidates + known), len(candidates)
+        logits = features = torch.zeros(len(positions), 0)
+        if name in PRETEXT:
+            features = pretext_features(self.pretext, self.pool, positions, self.config)
+        elif name in FEATURES:
+            logits, features = self.classification.logits_and_features(self.net, positions)
+        elif name not in BLIND:
+            logits = self.classification.logits(self.net, self.pool, positions)
+        draws = generator(self.config.seed, "pick", self.cycle)
+        return Query(logits[:n], features[:n], features[n:], k, draws)
 
     def label(self, picks: list[int]) -> None:
         """Add a cycle's picks to the labelled set; they are on disk before any training uses

@@ -2,17 +2,22 @@
 2018)."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from config import Config
+from pt4al import processes
+from pt4al.console import UserError
+from pt4al.files import sha256_of
 from pt4al.images import Images
-from pt4al.processes import choose_precision
+from pt4al.network import check_weights_record, describe, fresh_network, load_weights
 from pt4al.seeding import turn_draws
 from pt4al.training import Task, score
-from pt4al.transforms import normaliser, turn
+from pt4al.transforms import normalisation, normaliser, turn
 
 TURNS = 4
 
@@ -20,7 +25,7 @@ TURNS = 4
 def rotation_task(config: Config, pool: Images, mean: list[float], std: list[float]) -> Task:
     """Rotation training on the whole pool, judged by rotation accuracy on it, as the released code
     does."""
-    precision = choose_precision(config.precision, pool.device)
+    precision = processes.choose_precision(config.precision, pool.device)
     normalise = normaliser(mean, std, pool.device)
 
     def passes(cycle: int, epoch: int, repeat: int):
@@ -76,3 +81,69 @@ def rotation_scores(
         return total / TURNS
 
     return score(net, pool, torch.arange(len(pool)), forward, 2, config, precision)
+
+
+# --- the trained network
+
+
+class Pretext(NamedTuple):
+    """The network of checkpoint/EXP/rotation.pth.
+
+    Attributes:
+        mean, std: the constants that its images were normalised with, a number a channel.
+        digest: SHA-256 of the file.
+    """
+
+    net: nn.Module
+    mean: list[float]
+    std: list[float]
+    digest: str
+
+
+def find_pretext(config: Config, instead: str = "") -> Path:
+    """The file of the pretext weights.
+
+    Raises:
+        UserError: it is not there; the line ends with `instead`.
+    """
+    path = config.checkpoint_dir / "rotation.pth"
+    if not path.exists():
+        raise UserError(f"{path} does not exist: run rotation.py first{instead}")
+    return path
+
+
+def load_pretext(config: Config, pool: Images) -> Pretext:
+    """The pretext network of this experiment, on the device of `pool`.
+
+    Where the file names other normalisation constants than `config`, or none, that is said.
+
+    Raises:
+        UserError: it is missing, or was made with another seed, network, data, or reading of them.
+    """
+    path = find_pretext(config)
+    mean, std = normalisation(config, pool)
+    net = fresh_network(config, TURNS, 0, pool.device)
+    checkpoint = load_weights(path, net, describe(config, pool, TURNS, mean, std))
+    check_weights_record(config, checkpoint, path)
+    constants = checkpoint.get("mean", mean), checkpoint.get("std", std)
+    if "mean" not in checkpoint and config.normalization == "auto" and config.dataset != "cifar10":
+        processes.say(
+            f"warning: {path} does not say how its images were normalised; mean and std are computed from these "
+            "images; for the released code's weights give --normalization cifar10"
+        )
+    elif constants != (mean, std):
+        processes.say(
+            f"{path} was made with mean and std {constants}, not {mean, std}: they are used"
+        )
+    return Pretext(net, *constants, sha256_of(path))
+
+
+def pretext_features(pretext: Pretext, pool: Images, positions: Tensor, config: Config) -> Tensor:
+    """float32 (len(positions), d): the input of its last layer for images that are not turned, in
+    eval mode."""
+    net, normalise = pretext.net, normaliser(pretext.mean, pretext.std, pool.device)
+
+    def forward(images: Tensor, _: Tensor) -> Tensor:
+        return net.features(normalise(images))
+
+    return score(net, pool, positions, forward, net.linear.in_features, config)

@@ -37,7 +37,7 @@ from pt4al.images import Images
 from pt4al.network import fresh_network, make_optimizer
 from pt4al.pretext import TURNS, rotation_scores, rotation_task
 from pt4al.seeding import generator
-from pt4al.strategies import STRATEGIES
+from pt4al.strategies import STRATEGIES, Query
 from pt4al.training import train_epoch
 from utils.benchmark import write_images
 
@@ -65,7 +65,8 @@ def steps(
 
     def query() -> None:
         logits = classification.logits(classifier, pool, torch.arange(len(pool)))
-        STRATEGIES["confidence"](logits, len(pool) // 10, generator(0, "pick"))
+        none = torch.zeros(0, 0)
+        STRATEGIES["confidence"](Query(logits, none, none, len(pool) // 10, generator(0, "pick")))
 
     def train(net, task_) -> None:
         train_epoch(net, make_optimizer(net, config), task_, config, 0, 0, device)
