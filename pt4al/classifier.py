@@ -67,7 +67,7 @@ class Classification:
     ) -> Tensor:
         """float32 (len(positions), classes) in host memory: eval mode, no augmentation."""
 
-        def forward(batch: Tensor, _: Tensor) -> Tensor:
+        def forward(net: nn.Module, batch: Tensor, _: Tensor) -> Tensor:
             return net(self.normalise(batch))
 
         return score(net, images, positions, forward, len(images.classes), self.config, precision)
@@ -77,7 +77,7 @@ class Classification:
         layer; as `logits`, by one pass."""
         classes = len(self.pool.classes)
 
-        def forward(batch: Tensor, _: Tensor) -> Tensor:
+        def forward(net: nn.Module, batch: Tensor, _: Tensor) -> Tensor:
             features = net.features(self.normalise(batch))
             return torch.cat([net.linear(features), features], 1)
 

@@ -1,10 +1,12 @@
 """The network, its optimiser and its weights: made, described, loaded, copied and put back."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from config import Config
 from models import build
@@ -107,6 +109,23 @@ def check_weights_record(config: Config, checkpoint: dict[str, Any], path: Path)
         raise UserError(
             f"{path} was made with seed {seed}, not {config.seed}: give --seed {seed}, or another --experiment"
         )
+
+
+def fold_batchnorm(net: nn.Module) -> nn.Module:
+    """A copy in eval mode that takes each batch norm into the convolution before it: the same
+    function within float32 rounding, 1.1 to 1.3 times as fast (utils/benchmark.py --folding).
+
+    A pair is a convolution and the batch norm that follows it among a module's children, as in all
+    of models/.
+    """
+    net = deepcopy(net).eval()
+    for module in list(net.modules()):
+        children = list(module.named_children())
+        for (before, conv), (after, norm) in zip(children, children[1:], strict=False):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm):
+                setattr(module, before, fuse_conv_bn_eval(conv, norm))
+                setattr(module, after, nn.Identity())
+    return net
 
 
 def make_optimizer(net: nn.Module, config: Config) -> torch.optim.SGD:

@@ -70,7 +70,7 @@ def rotation_scores(
 
     normalise = normaliser(mean, std, pool.device)
 
-    def forward(images: Tensor, positions: Tensor) -> Tensor:
+    def forward(net: nn.Module, images: Tensor, positions: Tensor) -> Tensor:
         inputs = normalise(images)
         total = torch.zeros(len(images), 2, device=pool.device)
         for k in range(TURNS):
@@ -143,7 +143,7 @@ def pretext_features(pretext: Pretext, pool: Images, positions: Tensor, config: 
     eval mode."""
     net, normalise = pretext.net, normaliser(pretext.mean, pretext.std, pool.device)
 
-    def forward(images: Tensor, _: Tensor) -> Tensor:
+    def forward(net: nn.Module, images: Tensor, _: Tensor) -> Tensor:
         return net.features(normalise(images))
 
     return score(net, pool, positions, forward, net.linear.in_features, config)

@@ -15,7 +15,15 @@ from config import Config
 from pt4al import processes
 from pt4al.console import UserError, is_out_of_memory
 from pt4al.images import Images
-from pt4al.network import is_finite, learning_rate, make_optimizer, momentum_of, restore, weights_of
+from pt4al.network import (
+    fold_batchnorm,
+    is_finite,
+    learning_rate,
+    make_optimizer,
+    momentum_of,
+    restore,
+    weights_of,
+)
 from pt4al.run_folder import RunFolder
 from pt4al.seeding import epoch_order
 from pt4al.tables import State
@@ -118,7 +126,7 @@ def score(
     net: nn.Module,
     images: Images,
     positions: Tensor,
-    forward: Callable[[Tensor, Tensor], Tensor],
+    forward: Callable[[nn.Module, Tensor, Tensor], Tensor],
     columns: int,
     config: Config,
     precision: torch.dtype = torch.float32,
@@ -126,8 +134,9 @@ def score(
     """`forward` of all positions, int64 (n,), in eval mode without gradients, shared out over the
     processes.
 
-    `forward` takes uint8 images (b, 3, h, w) and their positions (b,) and gives (b, columns).
-    Returns float32 (n, columns) in host memory, the same on every process. No padding: each row is
+    `forward` takes a network that computes what `net` does in eval mode (a copy with its batch norm
+    folded, unless it is compiled), uint8 images (b, 3, h, w) and their positions (b,), and gives
+    (b, columns). Returns float32 (n, columns) in host memory, the same on every process. No padding: each row is
     computed once, by one process, and the others add zero to it. What ranks images is scored in
     float32, the default.
 
@@ -135,6 +144,7 @@ def score(
         UserError: a score is not finite, so it ranks and judges nothing.
     """
     net.eval()
+    quick = net if config.compile else fold_batchnorm(net)  # a copy would not be compiled
     rows = torch.zeros(len(positions), columns, device=images.device)
     mine = processes.my_shard(rows)  # a view
     if len(mine):
@@ -146,7 +156,7 @@ def score(
             for part, out in zip(
                 images.stream(parts), mine.split(config.eval_batch_size), strict=True
             ):
-                out.copy_(forward(*part))
+                out.copy_(forward(quick, *part))
     scores = processes.add_up(rows).cpu()
     if not scores.isfinite().all():
         raise UserError(
