@@ -5,7 +5,8 @@ Cycle 0 has no classifier yet and takes images of batch 0 at even intervals of
 rank. Cycle i > 0 takes from batch i the images about which the classifier of
 cycle i-1 is least certain.
 
-Reads:   loss/EXP/batch_<i>.txt, the training and test images
+Reads:   loss/EXP/batch_<i>.txt, the training and test images;
+         checkpoint/EXP/rotation.pth where typiclust chooses
 Writes:  checkpoint/EXP/RUN/main_<cycle>.pth   weights that the cycle is judged
                                                by and that choose next
          runs/EXP/RUN/                         config.json, metrics.csv,

@@ -1,7 +1,8 @@
 """Cold start: one labelled set, chosen with no labels at all from the losses of
 the pretext task, and trained on once.
 
-Reads:   loss/EXP/batch_<i>.txt, the training and test images
+Reads:   loss/EXP/batch_<i>.txt, the training and test images;
+         checkpoint/EXP/rotation.pth where typiclust chooses
 Writes:  checkpoint/EXP/cold-start-FIRST_PICK/main_0.pth
          runs/EXP/cold-start-FIRST_PICK/   config.json, metrics.csv, cycles.csv,
                                            per_class.csv, labeled/

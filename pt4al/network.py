@@ -1,6 +1,7 @@
 """The network, its optimiser and its weights: made, described, loaded, copied and put back."""
 
 from copy import deepcopy
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ def fold_batchnorm(net: nn.Module) -> nn.Module:
     net = deepcopy(net).eval()
     for module in list(net.modules()):
         children = list(module.named_children())
-        for (before, conv), (after, norm) in zip(children, children[1:], strict=False):
+        for (before, conv), (after, norm) in pairwise(children):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm):
                 setattr(module, before, fuse_conv_bn_eval(conv, norm))
                 setattr(module, after, nn.Identity())
