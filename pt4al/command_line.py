@@ -196,6 +196,7 @@ def print_help(
             dataclasses.make_dataclass("Options", names), args=["--help"],
             prog=f"python {os.path.relpath(sys.argv[0])} [PRESET]",
         )  # fmt: skip
+    # tyro lays out the fields; its own lines between them are not wanted.
     usage, _, *pages = re.split(r"(?m)^.*\boptions *\n *-{20,} *\n", page.getvalue())
     width = min(shutil.get_terminal_size().columns, 120)
     print(usage.strip(), description.strip(), sep="\n\n", end="\n\n")

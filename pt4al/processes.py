@@ -127,11 +127,6 @@ def start(config: Config) -> torch.device:
     return device
 
 
-def stop() -> None:
-    if dist.is_initialized():
-        dist.destroy_process_group()
-
-
 def shard(batch: Tensor, rank: int, world: int) -> Tensor:
     """This rank's contiguous part of a batch; the parts of all ranks make the batch, sizes differ
     by one at most."""

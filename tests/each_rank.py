@@ -36,4 +36,3 @@ if fault == "drift" and processes.rank() == 1:  # what the watchdog is there to 
     next(net.parameters()).data[0] += 1e-3
 processes.check_in_step(net)
 processes.check_same(processes.rank() if fault == "other data" else 0, "data")
-processes.stop()
