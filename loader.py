@@ -22,6 +22,7 @@ from pt4al.decoding import decode, resize_all
 from pt4al.images import SUFFIXES, Images, id_key, sort_classes
 from pt4al.seeding import generator
 
+FORBIDDEN = {"\n", "\r", "\\"}  # in names: ids stand one a line, and a backslash counts as a slash
 Split = tuple[np.ndarray, np.ndarray, list[str], list[str]]
 
 
@@ -163,9 +164,9 @@ def class_folders(config: Config, split: str, quiet: bool = False) -> list[str]:
     if len(names) < 2:
         raise UserError(f"{root} has {len(names)} class folders: a classifier needs 2 or more")
     for name in names:
-        if "\n" in name or "\r" in name:
+        if set(name) & FORBIDDEN:
             raise UserError(
-                f"class folder {str(root / name)!r} has a line end in its name: rename it"
+                f"class folder {str(root / name)!r} has a line end or a backslash in its name: rename it"
             )
     return sort_classes(names)
 
@@ -178,8 +179,8 @@ def image_files(folder: Path) -> list[Path]:
         if reason := no_image(path):
             others[reason] = others.get(reason, 0) + 1
             continue
-        if "\n" in path.name or "\r" in path.name:
-            raise UserError(f"{str(path)!r} has a line end in its name: rename it")
+        if set(path.name) & FORBIDDEN:
+            raise UserError(f"{str(path)!r} has a line end or a backslash in its name: rename it")
         if (key := id_key(path.name)) in keys:
             raise UserError(
                 f"{path} and {keys[key]} differ in their ending only, so their ids clash: rename one"

@@ -27,21 +27,24 @@ import torch
 from config import Config
 from loader import load_images
 from pt4al import processes
-from pt4al.batches import batch_files, read_losses, sort_pool, split
+from pt4al.batches import batch_files, read_losses, read_note, sort_pool, split
 from pt4al.command_line import from_command_line
 from pt4al.console import UserError, run_script
-from pt4al.files import lock_folder, read_json, sha256_of, write_csv, write_json, write_lines
+from pt4al.files import hashed, lock_folder, sha256_of, write_csv, write_json, write_lines
 from pt4al.images import class_of, sort_classes
 from pt4al.pretext import find_pretext, load_pretext, rotation_scores
-from pt4al.record import Record, check_record, compare, make_record
+from pt4al.record import Record, compare, make_record
+
+CLASSES = "class_distribution.csv"
 
 
 def main() -> None:
     config = from_command_line(__doc__)
     device = processes.start(config)
     if config.losses:
-        losses, ids = read_losses(Path(config.losses))
-        inputs: dict[str, Any] = {"losses": sha256_of(Path(config.losses))}
+        with hashed(Path(config.losses)) as digest:
+            losses, ids = read_losses(Path(config.losses))
+        inputs: dict[str, Any] = {"losses": digest}
     else:
         losses, ids, inputs = compute_losses(config, device)
     record = make_record(config, "make_batches.py", "", inputs)
@@ -82,20 +85,25 @@ def write_batches(
     note = folder / "made_from.json"
     files = batch_files(folder)
     if note.exists() and not config.restart:
-        stored = read_json(note)
-        compare(check_record(stored, note), record, folder, "--experiment")
-        if stored.get("files") and stored["files"] == {
-            path.name: sha256_of(path) for path in files
-        }:
-            print(f"{folder} is finished: nothing to do; --restart begins anew")
+        known, written = read_note(note)
+        compare(known, record, folder, "--experiment")
+        found = {path.name: sha256_of(path) for path in files}
+        if changed := [name for name in found if written and written.get(name) != found[name]]:
+            raise UserError(
+                f"{folder}/{changed[0]} is no longer as make_batches.py wrote it: --restart writes it anew"
+            )
+        if written and written == found:
+            processes.say(f"{folder} is finished: nothing to do; --restart begins anew")
             return
-    elif files and not config.restart:
+    elif (files or (folder / CLASSES).exists()) and not config.restart:
         raise UserError(
-            f"{folder} holds batch files that this command did not make: use --restart to replace them, or "
+            f"{folder} holds files that this command did not make: use --restart to replace them, or "
             "another --experiment"
         )
     write_json(note, {**record, "files": {}})  # not finished yet
-    write_lines(folder / "rotation_loss.txt", lines)
+    given = Path(config.losses).resolve() if config.losses else None
+    if given != (folder / "rotation_loss.txt").resolve():  # what was given stays as it is
+        write_lines(folder / "rotation_loss.txt", lines)
     for i, batch in enumerate(batches):
         write_lines(folder / f"batch_{i}.txt", batch)
     for path in files:  # of an earlier cut into more batches
@@ -104,13 +112,13 @@ def write_batches(
     counts = [Counter(map(class_of, batch)) for batch in batches]
     classes = sort_classes(set().union(*counts))
     rows = [[i, *(count[name] for name in classes)] for i, count in enumerate(counts)]
-    write_csv(folder / "class_distribution.csv", ["batch", *classes], rows)
-    print("images of each class, by batch:")
+    write_csv(folder / CLASSES, ["batch", *classes], rows)
+    processes.say("images of each class, by batch:")
     for row in [["batch", *classes], *rows]:
-        print(" ".join(f"{x:>6}" for x in row))
+        processes.say(" ".join(f"{x:>6}" for x in row))
     written = {path.name: sha256_of(path) for path in batch_files(folder)}
     write_json(note, {**record, "files": written})
-    print(f"{sum(map(len, batches))} images in {len(batches)} batches: {folder}")
+    processes.say(f"{sum(map(len, batches))} images in {len(batches)} batches: {folder}")
 
 
 if __name__ == "__main__":

@@ -21,10 +21,10 @@ from loader import load_images
 from pt4al import processes
 from pt4al.command_line import from_command_line
 from pt4al.console import UserError, run_script
-from pt4al.files import load_checkpoint
+from pt4al.files import load_checkpoint, lock_folder
 from pt4al.network import describe, fresh_network
 from pt4al.pretext import TURNS, rotation_task
-from pt4al.record import compare
+from pt4al.record import check_record, compare, make_record
 from pt4al.run_folder import RunFolder, new_state
 from pt4al.training import train_cycle
 from pt4al.transforms import normalisation
@@ -36,15 +36,13 @@ def main() -> None:
     (pool,) = load_images(config, device, ("train",))
     mean, std = normalisation(config, pool)
     description = describe(config, pool, TURNS, mean, std)
-    best = config.checkpoint_dir / "rotation.pth"
+    net = fresh_network(config, TURNS, 0, device)
+    best, inputs = config.checkpoint_dir / "rotation.pth", {"data": description["data"]}
 
     with RunFolder(config, "rotation.py", "rotation") as run:
-        processes.from_main(lambda: make_way(config, run.name))
-        state = run.open({"data": description["data"]}, pool.ids) or new_state()
-        if best.exists():
-            compare(load_checkpoint(best)["record"], run.record, best, "--experiment")
+        processes.from_main(lambda: make_way(config, run.name, inputs))
+        state = run.open(inputs, pool.ids) or new_state()
         if not state["finished"]:
-            net = fresh_network(config, TURNS, 0, device)
             task = rotation_task(config, pool, mean, std)
             train_cycle(net, task, run, state, config, device)
             run.save_weights(best, {**state["best"], **description})
@@ -59,20 +57,23 @@ def main() -> None:
             processes.say(f"{run.tables} is finished, {best} stands; --restart begins anew")
 
 
-def make_way(config: Config, run_name: str) -> None:
-    """See to it that rotation.pth is this run's or none: --restart deletes it, and replaces released
-    weights that were put in its place.
+def make_way(config: Config, run_name: str, inputs: dict[str, str]) -> None:
+    """Hold the experiment's pretext network, and see to it that rotation.pth is this run's or none:
+    --restart deletes it, and replaces released weights that were put in its place.
 
     Raises:
-        UserError: it is of another run, or of none.
+        UserError: it is of another run, of none, or made from anything else; or another run of
+            rotation.py is at work here.
     """
+    lock_folder(config.checkpoint_dir)
     path = config.checkpoint_dir / "rotation.pth"
     if not path.exists():
         return
     try:
-        owner = (load_checkpoint(path).get("record") or {}).get("run")
+        record = load_checkpoint(path).get("record") or {}
     except UserError:
-        owner = None  # damaged: nobody's
+        record = {}  # damaged: nobody's
+    owner = record.get("run")
     if owner not in (None, run_name):
         raise UserError(
             f"{path} is of run {owner}, and an experiment has one pretext network: use another --experiment"
@@ -84,6 +85,9 @@ def make_way(config: Config, run_name: str) -> None:
             f"{path} was not written by this code, or is damaged: make_batches.py can use released weights as they "
             "are; --restart replaces them, --experiment takes another folder"
         )
+    else:
+        ours = make_record(config, "rotation.py", run_name, inputs)
+        compare(check_record(record, path), ours, path, "--experiment")
 
 
 if __name__ == "__main__":

@@ -107,20 +107,34 @@ def find_batches(config: Config, pool: Images) -> tuple[list[list[int]], dict[st
         )
     made_from = None
     if (path := folder / "made_from.json").exists():
-        stored = read_json(path)
-        record = check_record(stored, path)
+        record, written = read_note(path)
         made_from = {**record["parameters"], **record["inputs"]}
         check_origin(config, record, folder)
         if (data := record["inputs"].get("data")) is not None and data != pool.fingerprint():
             processes.say(
                 f"warning: {folder} was made from other images than those of {config.data_dir} under the same ids"
             )
-        changed = [
-            name for name, digest in stored.get("files", {}).items() if files.get(name) != digest
-        ]
+        if not written:
+            raise UserError(f"make_batches.py did not finish {folder}: run it again")
+        changed = [name for name, digest in written.items() if files.get(name) != digest]
         if changed:
             processes.say(f"note: {folder}/{changed[0]} is no longer as make_batches.py wrote it")
     return batches, {"batches": digest, "batches_made_from": made_from, "files": files}
+
+
+def read_note(path: Path) -> tuple[Record, dict[str, str]]:
+    """The record of made_from.json, and the hashes of the files that were written; none while
+    make_batches.py is not done.
+
+    Raises:
+        UserError: it is none of ours.
+    """
+    stored = read_json(path)
+    record = check_record(stored, path)
+    files = stored.get("files")
+    if not isinstance(files, dict):
+        raise UserError(f"{path} does not name the files that were written: move it away")
+    return record, files
 
 
 def check_origin(config: Config, record: Record, folder: Path) -> None:
@@ -163,7 +177,7 @@ def read_batches(folder: Path, num_batches: int, position_of: dict[str, int]) ->
         for number, image_id in enumerate(read_lines(path), 1):
             position = position_of.get(id_key(image_id))
             place = f"{path} line {number}"
-            if several_ids(image_id):
+            if several_ids(image_id, position):
                 raise UserError(f"{place} holds several image ids: one a line, please")
             if position is None:
                 raise UserError(
@@ -183,7 +197,9 @@ def read_batches(folder: Path, num_batches: int, position_of: dict[str, int]) ->
     return batches
 
 
-def several_ids(line: str) -> bool:
-    """Whether a line looks like a list of ids: an image file's ending in its midst."""
-    words = re.findall(r"(\.\w+)[\s,;]+\S*/", line)
+def several_ids(line: str, position: int | None) -> bool:
+    """Whether a line looks like a list of ids: an image file's ending in its midst, or, where its
+    last three parts are an id of the pool, before these."""
+    text = line if position is None else "/".join(line.replace("\\", "/").split("/")[:-3]) + "/"
+    words = re.findall(r"(\.\w+)[\s,;]+\S*/", text)
     return any(word.lower() in SUFFIXES for word in words)

@@ -63,6 +63,8 @@ def check(config: Config, used: tuple[str, ...]) -> None:
         raise UserError(
             f"cold_start_batch is {config.cold_start_batch}: it must be below num_batches {config.num_batches}"
         )
+    if set(config.data_dir) & set("\n\r\0"):
+        raise UserError(f"data_dir is {config.data_dir!r}: it must not hold a line end")
     for name in ("experiment", "run_name"):
         value = getattr(config, name)
         if not re.fullmatch(r"[^/\\\0\n\r]{0,200}", value) or value in (".", ".."):
@@ -191,14 +193,14 @@ def print_help(
             )
     names = [(re.sub(r"\W+", "_", group), kind, default) for group, kind, default in groups]
     page = io.StringIO()
-    with contextlib.redirect_stdout(page), contextlib.suppress(SystemExit):
+    width = min(max(shutil.get_terminal_size().columns, 60), 120)
+    with contextlib.redirect_stdout(page), contextlib.suppress(SystemExit), columns(width):
         tyro.cli(
             dataclasses.make_dataclass("Options", names), args=["--help"],
             prog=f"python {os.path.relpath(sys.argv[0])} [PRESET]",
         )  # fmt: skip
     # tyro lays out the fields; its own lines between them are not wanted.
     usage, _, *pages = re.split(r"(?m)^.*\boptions *\n *-{20,} *\n", page.getvalue())
-    width = min(shutil.get_terminal_size().columns, 120)
     print(usage.strip(), description.strip(), sep="\n\n", end="\n\n")
     print(textwrap.fill(f"PRESET is one of {', '.join(PRESETS)}.", width))
     for (group, _, _), text in zip(groups, pages, strict=True):

@@ -40,8 +40,9 @@ def on_signal(number: int, frame: object) -> None:
 
 
 def ignore_signals() -> None:
+    """Let further signals do nothing. SIG_IGN would make Python complain of one that is on its way."""
     for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, lambda *_: None)
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -23,7 +23,7 @@ from pt4al import processes
 from pt4al.console import UserError
 from pt4al.images import FORMATS
 
-BITS_PER_SAMPLE = 258  # TIFF tag
+BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # TIFF tags
 
 
 # --- arrays of pixels
@@ -104,6 +104,8 @@ def eight_bits(image: Image.Image) -> Image.Image:
             f"{bits}-bit values from {values.min()} to {highest}: it would come out black; "
             "scale it to its full range"
         )
+    if getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == 0:  # white is zero
+        values = full - values
     grey = Image.fromarray((values >> (bits - 8)).clip(0, 255).astype(np.uint8))
     grey.info = image.info
     return grey
@@ -179,7 +181,8 @@ def decode_part(paths: list[Path], size: int, resize: str) -> tuple[np.ndarray, 
     images, errors = np.zeros((len(paths), size, size, 3), np.uint8), []
     for i, path in enumerate(paths):
         try:
-            with Image.open(path, formats=sorted(FORMATS)) as image:
+            # By path, Pillow maps uncompressed TIFF files with the sides that a turn will give them.
+            with open(path, "rb") as file, Image.open(file, formats=sorted(FORMATS)) as image:
                 images[i] = to_rgb(image, size, resize)
         # Pillow's decoders raise many kinds; each is reported with its file.
         except Exception as error:

@@ -58,6 +58,7 @@ def write_events(folder: Path, state: State, seconds: Seconds) -> None:
     write_bytes(folder / "tensorboard" / NAME, file.getvalue())
 
 
-def delete_events(folder: Path) -> None:
-    """Delete what `write_events` writes, and nothing else."""
-    (folder / "tensorboard" / NAME).unlink(missing_ok=True)
+def event_files(folder: Path) -> list[Path]:
+    """The file that `write_events` writes, if it is there."""
+    path = folder / "tensorboard" / NAME
+    return [path] if path.exists() else []

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, checkpoints that are data (written canonically, checked
 when read), and folders that one process holds at a time."""
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -9,7 +10,7 @@ import os
 import socket
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
+    if not path.is_file():
+        raise UserError(f"{path} is no file: move it away")
     try:
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -87,6 +90,21 @@ def read_json(path: Path) -> Any:
 
 def sha256_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@contextlib.contextmanager
+def hashed(path: Path) -> Iterator[str]:
+    """The SHA-256 of a file that is read meanwhile.
+
+    Raises:
+        UserError: it is not the same any more at the end.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist or is no file")
+    digest = sha256_of(path)
+    yield digest
+    if sha256_of(path) != digest:
+        raise UserError(f"{path} changed while it was read: start again")
 
 
 def canonical(value: Any) -> Any:

@@ -54,7 +54,8 @@ def class_of(image_id: str) -> str:
 def sort_classes(names: Iterable[str]) -> list[str]:
     """Numerical order when all are numbers, else by name."""
     names = sorted(names)
-    return sorted(names, key=int) if all(name.isdecimal() for name in names) else names
+    numbers = all(name.isdecimal() and len(name) < 100 for name in names)
+    return sorted(names, key=int) if numbers else names
 
 
 # --- images

@@ -87,8 +87,8 @@ class Learner:
             return
         self.state = state
         run.write_tables(state)
+        self.mend_weights()
         if self.finished:
-            self.mend_weights()
             processes.say(f"{run.tables} is finished: nothing to do; --restart begins anew")
         else:
             processes.say(
@@ -187,20 +187,24 @@ class Learner:
         self.run.save_weights(self.run.weights / f"main_{self.cycle}.pth", content)
 
     def mend_weights(self) -> None:
-        """Of a finished run: write the last cycle's weights anew where they are missing or damaged,
-        and name those of earlier cycles, which last.pth does not hold."""
+        """Name weights of cycles that are done and missing, damaged, or of another run. Those of the
+        last cycle of a finished run are in last.pth: they are written anew."""
         if not processes.is_main():
             return
-        for cycle in range(self.cycles):
+        for cycle in range(self.cycle + self.finished):
             path = self.run.weights / f"main_{cycle}.pth"
             try:
-                load_checkpoint(path)
+                weights = load_checkpoint(path)
+                if (weights.get("record"), weights.get("cycle")) == (self.run.record, cycle):
+                    continue
+                problem = f"{path} is of another run or cycle"
             except UserError as error:
-                if cycle == self.cycle:
-                    self.save_weights()
-                    processes.say(f"{error}: written anew from last.pth")
-                else:
-                    processes.say(f"warning: {error}: only --restart makes it again")
+                problem = str(error)
+            if self.finished and cycle == self.cycle:
+                self.save_weights()
+                processes.say(f"{problem}: written anew from last.pth")
+            else:
+                processes.say(f"warning: {problem}: only --restart makes it again")
 
     def work_after(self) -> float:
         """Images to train (times 3) and to score in the cycles after this one, if each labels as

@@ -165,7 +165,9 @@ def restore(net: nn.Module, optimizer: torch.optim.SGD, state: State) -> None:
     """Put the weights and momentum of a state back, in the memory order of the network's own
     tensors."""
     net.load_state_dict(state["net"])
-    for parameter, buffer in zip(net.parameters(), state["momentum"], strict=False):
+    for parameter, buffer in zip(
+        net.parameters(), state["momentum"], strict=bool(state["momentum"])
+    ):
         optimizer.state[parameter]["momentum_buffer"] = (
             torch.empty_like(parameter).copy_(buffer).detach()
         )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from config import Config
 from pt4al import processes
 from pt4al.console import UserError
-from pt4al.files import sha256_of
+from pt4al.files import hashed
 from pt4al.images import Images
 from pt4al.network import check_weights_record, describe, fresh_network, load_weights
 from pt4al.seeding import turn_draws
@@ -123,7 +123,8 @@ def load_pretext(config: Config, pool: Images) -> Pretext:
     path = find_pretext(config)
     mean, std = normalisation(config, pool)
     net = fresh_network(config, TURNS, 0, pool.device)
-    checkpoint = load_weights(path, net, describe(config, pool, TURNS, mean, std))
+    with hashed(path) as digest:
+        checkpoint = load_weights(path, net, describe(config, pool, TURNS, mean, std))
     check_weights_record(config, checkpoint, path)
     constants = checkpoint.get("mean", mean), checkpoint.get("std", std)
     if "mean" not in checkpoint and config.normalization == "auto" and config.dataset != "cifar10":
@@ -135,7 +136,7 @@ def load_pretext(config: Config, pool: Images) -> Pretext:
         processes.say(
             f"{path} was made with mean and std {constants}, not {mean, std}: they are used"
         )
-    return Pretext(net, *constants, sha256_of(path))
+    return Pretext(net, *constants, digest)
 
 
 def pretext_features(pretext: Pretext, pool: Images, positions: Tensor, config: Config) -> Tensor:

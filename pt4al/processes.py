@@ -19,20 +19,32 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from config import Config
-from pt4al.console import UserError, ignore_signals
+from pt4al.console import UserError, ignore_signals, printable
 
 
 class PeerLost(UserError):
     """Another process of this run has ended, so the run cannot go on."""
 
 
+def launched(name: str, default: int) -> int:
+    """A number that torchrun gives by the environment.
+
+    Raises:
+        UserError: it is none.
+    """
+    text = os.environ.get(name) or str(default)
+    if not (text.isascii() and text.isdecimal()):
+        raise UserError(f"{name} is {text!r} in the environment: start with torchrun, or unset it")
+    return int(text)
+
+
 def world_size() -> int:
-    return int(os.environ.get("WORLD_SIZE", 1))
+    return max(launched("WORLD_SIZE", 1), 1)
 
 
 def rank() -> int:
     """0 where there is one process, whatever an earlier launcher left in the environment."""
-    return int(os.environ.get("RANK", 0)) if world_size() > 1 else 0
+    return launched("RANK", 0) if world_size() > 1 else 0
 
 
 def is_main() -> bool:
@@ -42,7 +54,7 @@ def is_main() -> bool:
 def say(text: str) -> None:
     """Print a line, from rank 0 only, at once."""
     if is_main():
-        print(text, flush=True)
+        print(printable(text), flush=True)
 
 
 def choose_device(name: str) -> torch.device:
@@ -121,6 +133,10 @@ def start(config: Config) -> torch.device:
         ]:
             raise UserError(
                 f"WORLD_SIZE is {world_size()} but {missing[0]} is not set: start with torchrun, or unset WORLD_SIZE"
+            )
+        if rank() >= world_size() or not 0 < launched("MASTER_PORT", 0) < 2**16:
+            raise UserError(
+                "RANK or MASTER_PORT is out of range: start with torchrun, or unset WORLD_SIZE"
             )
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=timedelta(hours=2))

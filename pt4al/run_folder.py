@@ -18,7 +18,7 @@ from pt4al import events, processes
 from pt4al.console import Stopped, UserError
 from pt4al.files import load_checkpoint, lock_folder, read_json, save_checkpoint, write_json
 from pt4al.record import Record, check_record, compare, environment, make_record
-from pt4al.tables import Seconds, State, delete_tables, read_seconds, write_labeled, write_tables
+from pt4al.tables import Seconds, State, read_seconds, table_files, write_labeled, write_tables
 
 # Of the time, at most: a fast GPU ends an epoch sooner than a disk takes weights.
 SAVING_SHARE = 0.02
@@ -54,8 +54,12 @@ class RunFolder:
         """
         if self.config.tensorboard:
             events.check_package()
-        processes.from_main(lambda: lock_folder(self.tables))
+        processes.from_main(self._lock)
         return self
+
+    def _lock(self) -> None:
+        for folder in (self.tables, self.weights):  # which may be links to elsewhere
+            lock_folder(folder)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """A run stopped by a signal, by the end of another process, or because nobody reads its
@@ -90,6 +94,11 @@ class RunFolder:
         state = self._read_state()
         if state is not None:
             known.append(state["record"])
+        if not known and (others := self._files()):
+            raise UserError(
+                f"{others[0]} is there but no record of the run that it belongs to: move it away, give another "
+                "--run-name, or --restart to delete it"
+            )
         for record in known:
             compare(record, ours, self.tables)
         for code in {record["code"] for record in known} - {ours["code"]}:
@@ -100,9 +109,6 @@ class RunFolder:
         self.seconds = read_seconds(self.tables) if state else {}
         if state is not None and state["finished"]:
             self.previous.unlink(missing_ok=True)
-        self.weights.mkdir(
-            parents=True, exist_ok=True
-        )  # if that cannot be, now is the time to say so
         if not stored.exists() or record["code"] != ours["code"]:
             self._write_record(stored, record, ours)
         return record, state
@@ -128,12 +134,14 @@ class RunFolder:
 
     def _delete(self) -> None:
         """Delete what this class and its callers write, by name: other files are not ours."""
-        for path in sorted(self.weights.glob("*.pth")):
-            if re.fullmatch(r"last|previous|main_\d+", path.stem):
-                path.unlink()
-        (self.tables / "config.json").unlink(missing_ok=True)
-        delete_tables(self.tables)
-        events.delete_events(self.tables)
+        for path in (*self._files(), self.tables / "config.json"):
+            path.unlink(missing_ok=True)
+
+    def _files(self) -> list[Path]:
+        """What this class and its callers have written here, the record apart."""
+        pattern = r"(last|previous|main_\d+)\.pth"
+        weights = [x for x in sorted(self.weights.glob("*.pth")) if re.fullmatch(pattern, x.name)]
+        return [*weights, *table_files(self.tables), *events.event_files(self.tables)]
 
     def _read_state(self) -> State | None:
         """last.pth, or the one before it where last.pth is missing or damaged (which is said)."""
@@ -147,7 +155,7 @@ class RunFolder:
                 problems.append(str(error))
                 continue
             check_record(state.get("record"), path)
-            if not new_state().keys() <= state.keys():
+            if not is_state(state, len(self.ids)):
                 raise UserError(f"{path} is not the state of a run: use --restart, or move it away")
             if problems:
                 processes.say(f"{'; '.join(problems)}; going on from {path}")
@@ -219,6 +227,16 @@ def new_state() -> State:
         "best": {"net": {}, "acc": -1.0, "epoch": -1}, "last_accuracy": None,
         "labeled": [], "metrics": [], "cycles": [], "per_class": [],
     }  # fmt: skip
+
+
+def is_state(state: State, pool_size: int) -> bool:
+    """Whether a checkpoint that is whole is the state of a run on a pool of so many images."""
+    fresh = new_state()
+    if not all(name in state and isinstance(state[name], type(fresh[name]) if fresh[name] is not None else object)
+               for name in fresh):  # fmt: skip
+        return False
+    picks = [i for cycle in state["labeled"] if isinstance(cycle, list) for i in cycle]
+    return all(isinstance(i, int) and 0 <= i < pool_size for i in picks)
 
 
 def position(state: State) -> tuple[int, int]:

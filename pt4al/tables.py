@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pt4al.files import read_lines, write_csv, write_lines
+from pt4al.images import id_key
 
 METRICS = ("cycle", "labels", "epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy",
            "best_accuracy", "seconds")  # fmt: skip
@@ -32,18 +33,18 @@ def write_tables(folder: Path, state: State, seconds: Seconds, ids: list[str]) -
 
 
 def write_labeled(folder: Path, cycle: int, ids: list[str]) -> None:
-    """The image ids chosen in a cycle, in order."""
-    write_lines(folder / "labeled" / f"cycle_{cycle}.txt", ids)
+    """The image ids chosen in a cycle, in order; a file that names the same images stays as it is,
+    wherever the data lay."""
+    path, keys = folder / "labeled" / f"cycle_{cycle}.txt", [id_key(image_id) for image_id in ids]
+    if not path.is_file() or [id_key(line) for line in read_lines(path)] != keys:
+        write_lines(path, ids)
 
 
-def delete_tables(folder: Path) -> None:
-    """Delete what `write_tables` writes, and nothing else."""
-    for name in NAMES:
-        (folder / name).unlink(missing_ok=True)
-    labeled = folder / "labeled"
-    for path in labeled.glob("cycle_*.txt"):
-        if re.fullmatch(r"cycle_\d+\.txt", path.name):
-            path.unlink()
+def table_files(folder: Path) -> list[Path]:
+    """The files in `folder` that have the names of what `write_tables` writes."""
+    labeled = sorted((folder / "labeled").glob("cycle_*.txt"))
+    picks = [path for path in labeled if re.fullmatch(r"cycle_\d+\.txt", path.name)]
+    return [folder / name for name in NAMES if (folder / name).exists()] + picks
 
 
 def seconds_of(seconds: Seconds, cycle: int) -> float:

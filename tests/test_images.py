@@ -333,6 +333,36 @@ def test_photographs_come_out_upright(tmp_path: Path, tag: int, ending: str):
     assert (pixels[:6, :, 0] > 200).all() and (pixels[10:, :, 2] > 200).all()
 
 
+@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "I;16"])
+@pytest.mark.parametrize("tag", [1, 6, 8])
+def test_plain_tiff_files_are_turned_whole(tmp_path: Path, mode: str, tag: int):
+    """Read by path, Pillow 13 shears those that are turned and not compressed."""
+    values = np.arange(48 * 64, dtype=np.float64).reshape(48, 64) / (48 * 64)
+    image = Image.fromarray((values * 65535).astype(np.uint16))
+    if mode != "I;16":
+        image = Image.fromarray((values * 255).astype(np.uint8)).convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    image.save(tmp_path / "a.tif", exif=exif)
+    image.save(tmp_path / "b.tif", exif=exif, compression="tiff_lzw")
+    pixels, errors = decode_part([tmp_path / "a.tif", tmp_path / "b.tif"], 48, "crop")
+    assert not errors and np.array_equal(pixels[0], pixels[1])
+    along = {1: 0, 6: 1, 8: 1}[
+        tag
+    ]  # rows grow brighter downwards; a quarter turn makes them columns
+    means = pixels[0, ..., 0].mean(1 - along)
+    assert abs(int(means[-1]) - int(means[0])) > 100
+
+
+def test_white_is_zero_in_16_bits_too(tmp_path: Path):
+    values = (RAMP * 65535).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.tif", tiffinfo={262: 0})
+    (pixels,), errors = decode_part([tmp_path / "a.tif"], 20, "crop")
+    with Image.open(tmp_path / "a.tif") as image:
+        assert image.tag_v2[262] == 0  # else this tests nothing
+    assert not errors and np.array_equal(pixels[..., 0], (65535 - values.astype(int)) >> 8)
+
+
 def test_a_crop_keeps_the_proportions_and_a_squash_does_not():
     """A square of 32 pixels in the middle of a picture twice as wide as high."""
     image = Image.new("RGB", (128, 64), "black")

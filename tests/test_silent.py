@@ -435,6 +435,186 @@ def test_what_a_finished_run_lost_is_made_anew_or_named(finished: Path, tmp_path
     assert "main_1.pth does not exist: only --restart makes it again" in done.stdout
 
 
+# --- found by a third attack
+
+
+def test_batches_that_are_half_written_are_refused(finished: Path, tmp_path: Path):
+    folder = copy(finished, tmp_path, "main-confidence")
+    part = folder / f"loss/{EXPERIMENT}/.batch_1.txt.part"
+    part.mkdir()  # what the writing of batch 1 fails at
+    flags = ["--sort", "lexicographic"]
+    run(folder, "make_batches.py", "digits", *TINY, *flags, "--restart", status=2)
+    part.rmdir()
+    refused(
+        folder, "main.py --sort lexicographic", "make_batches.py did not finish loss/digits-seed0"
+    )
+    run(folder, "make_batches.py", "digits", *TINY, *flags)
+    run(folder, "main.py", "digits", *TINY, *flags)
+
+
+def test_two_runs_of_rotation_in_one_experiment_exclude_each_other(tmp_path: Path):
+    process = subprocess.Popen(
+        command("rotation.py", "digits", *TINY, "--run-name", "a", "--rotation-epochs", "50"), cwd=tmp_path, text=True,
+        env=environment(), stdout=subprocess.PIPE,
+    )  # fmt: skip
+    while " epoch " not in process.stdout.readline():
+        pass
+    done = run(tmp_path, "rotation.py", "digits", *TINY, "--run-name", "b", status=2)
+    process.kill()
+    process.wait()
+    assert f"checkpoint/{EXPERIMENT} is in use by process {process.pid}" in done.stderr
+
+
+def test_weights_in_a_shared_folder_are_held_too(finished: Path, tmp_path: Path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        folder.mkdir()
+        (folder / "loss").symlink_to(finished / "loss")
+        (tmp_path / "scratch").mkdir(exist_ok=True)
+        (folder / "checkpoint").symlink_to(tmp_path / "scratch")
+    process = subprocess.Popen(
+        command("main.py", "digits", *TINY, "--epochs", "500"), cwd=one, text=True, env=environment(),
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    while " epoch " not in process.stdout.readline():
+        pass
+    done = run(other, "main.py", "digits", *TINY, "--lr", "0.01", status=2)
+    process.kill()
+    process.wait()
+    assert f"{WEIGHTS} is in use by process {process.pid}" in done.stderr
+
+
+def test_a_refused_start_leaves_rotation_as_it_was(finished: Path, tmp_path: Path):
+    folder = copy(finished, tmp_path)
+    refused(
+        folder,
+        "rotation.py --restart --sync-batchnorm",
+        "sync_batchnorm needs several CUDA processes",
+    )
+    for name in ("runs", "checkpoint"):
+        shutil.rmtree(folder / name / EXPERIMENT / "rotation")
+    done = run(folder, "rotation.py", "digits", *TINY, "--lr", "0.01", status=2)
+    assert "rotation.pth was made with other parameters: lr (was 0.03, now 0.01)" in done.stderr
+    run(folder, "rotation.py", "digits", *TINY)
+    assert differences(folder, finished) == []
+
+
+@pytest.mark.parametrize(
+    "name", [f"{WEIGHTS}/main_0.pth", f"{RUN}/metrics.csv", f"{RUN}/labeled/cycle_0.txt"]
+)
+def test_files_without_a_record_are_not_replaced(finished: Path, tmp_path: Path, name: str):
+    folder = copy(finished, tmp_path, "main-confidence")
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text("mine")
+    refused(folder, "main.py", f"{name} is there but no record of the run")
+
+
+def test_batches_by_hand_are_not_replaced(finished: Path, tmp_path: Path):
+    folder = copy(finished, tmp_path)
+    path = folder / f"loss/{EXPERIMENT}/batch_1.txt"
+    path.write_text("\n".join(reversed(path.read_text().split())))
+    refused(folder, "make_batches.py", "batch_1.txt is no longer as make_batches.py wrote it")
+    path.unlink()
+    run(folder, "make_batches.py", "digits", *TINY)  # what is missing can be written
+    assert differences(folder, finished) == []
+    other = tmp_path / "other/loss" / EXPERIMENT
+    other.mkdir(parents=True)
+    (other / "class_distribution.csv").write_text("mine")
+    refused(
+        tmp_path / "other",
+        f"make_batches.py --losses {folder}/loss/{EXPERIMENT}/rotation_loss.txt",
+        "did not make",
+    )
+
+
+def test_a_loss_file_that_is_given_stays_as_it_is(finished: Path, tmp_path: Path):
+    loss = tmp_path / "loss" / EXPERIMENT
+    loss.mkdir(parents=True)
+    data = (finished / f"loss/{EXPERIMENT}/rotation_loss.txt").read_bytes().replace(b"\n", b"\r\n")
+    (loss / "rotation_loss.txt").write_bytes(data)
+    flags = ["--losses", f"loss/{EXPERIMENT}/rotation_loss.txt"]
+    run(tmp_path, "make_batches.py", "digits", *TINY, *flags, "--restart")
+    assert (loss / "rotation_loss.txt").read_bytes() == data
+    assert "is finished" in run(tmp_path, "make_batches.py", "digits", *TINY, *flags).stdout
+
+
+@pytest.mark.parametrize("width", ["1", "20", "130", "300"])
+def test_help_on_any_terminal(tmp_path: Path, width: str):
+    page = run(tmp_path, "main.py", "--help", COLUMNS=width).stdout
+    assert "--batch-size INT" in page and max(map(len, page.splitlines())) <= 120
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{"WORLD_SIZE": "abc"}, {"WORLD_SIZE": "-1"}, {"WORLD_SIZE": "2", "RANK": "x"},
+     {"WORLD_SIZE": "2", "RANK": "5", "MASTER_ADDR": "localhost", "MASTER_PORT": "29999"},
+     {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "x"}],
+)  # fmt: skip
+def test_what_a_launcher_left_in_the_environment_is_checked(
+    tmp_path: Path, variables: dict[str, str]
+):
+    refused(
+        tmp_path, "main_pt4al.py --first-pick random", "start with torchrun, or unset", **variables
+    )
+
+
+@pytest.mark.parametrize("change", [{"files": None}, {"files": []}])
+def test_a_damaged_note_of_the_batches(finished: Path, tmp_path: Path, change: dict):
+    folder = copy(finished, tmp_path)
+    path = folder / f"loss/{EXPERIMENT}/made_from.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    refused(folder, "main.py", "does not name the files that were written")
+
+
+def test_pictures_of_damaged_runs_end_in_one_line(finished: Path, tmp_path: Path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished / RUN, folder)
+    assert "is no format" not in run(tmp_path, "utils/plot_curves.py", str(folder)).stdout
+    (folder / "labeled/cycle_1.txt").unlink()
+    for flags in ([], ["--out", "x.foo"], ["--out", "/proc/x.png"]):
+        done = run(tmp_path, "utils/plot_curves.py", str(folder), *flags, status=2)
+        assert len(done.stderr.splitlines()) == 1 and "cannot be drawn" in done.stderr
+
+
+def test_many_signals_at_once_are_quiet(finished: Path, tmp_path: Path):
+    folder = copy(finished, tmp_path, "main-confidence")
+    process = subprocess.Popen(
+        command("main.py", "digits", *TINY), cwd=folder, env=environment(), text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    while " epoch " not in process.stdout.readline():
+        pass
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+        process.send_signal(number)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode in (143, 130) and "Traceback" not in error
+    run(folder, "main.py", "digits", *TINY)
+    assert differences(folder, finished) == []
+
+
+def test_backslashes_and_line_ends_in_names_are_refused(tmp_path: Path):
+    for split in ("train", "test"):
+        for label in "ab":
+            (tmp_path / "data" / split / label).mkdir(parents=True)
+            Image.new("RGB", (16, 16)).save(tmp_path / "data" / split / label / "photos\\1.png")
+    flags = "--dataset folder --candidates all --first-pick random --data-dir"
+    refused(tmp_path, f"main.py {flags} data", "has a line end or a backslash in its name")
+    done = run(tmp_path, "main.py", "digits", *TINY, *flags.split(), "da\nta", status=2)
+    assert "must not hold a line end" in done.stderr
+
+
+def test_swapped_weights_are_named(finished: Path, tmp_path: Path):
+    folder = copy(finished, tmp_path)
+    shutil.copy(folder / WEIGHTS / "main_0.pth", folder / WEIGHTS / "main_1.pth")
+    shutil.copy(
+        folder / f"checkpoint/{EXPERIMENT}/whole-dataset/main_0.pth",
+        folder / WEIGHTS / "main_2.pth",
+    )
+    done = run(folder, "main.py", "digits", *TINY)
+    assert "main_1.pth is of another run or cycle: only --restart makes it again" in done.stdout
+    assert "main_2.pth is of another run or cycle: written anew" in done.stdout
+
+
 # --- odd files
 
 

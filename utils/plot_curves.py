@@ -71,7 +71,7 @@ def draw_cycles(
     labels = column(cycles, "labels")
     for name, text in (("best", "best epoch"), ("last", "last epoch")):
         axis.plot(labels, column(cycles, f"{name}_accuracy"), "o-", ms=3, label=f"accuracy, {text}")
-    for name in ("precision", "recall", "f1"):
+    for name in ("precision", "recall", "f1") if classes else ():
         macro = [
             100 * np.mean([float(row[name]) for row in classes if row["cycle"] == cycle["cycle"]])
             for cycle in cycles
@@ -86,7 +86,7 @@ def draw_class_mix(axis: plt.Axes, run: Path, cycles: int) -> None:
     picks = [
         Counter(
             line.replace("\\", "/").split("/")[-2]
-            for line in path.read_text(errors="surrogateescape").splitlines()
+            for line in path.read_text(errors="surrogateescape").rstrip("\n").split("\n")
         )
         for path in (run / "labeled" / f"cycle_{i}.txt" for i in range(cycles))
     ]
@@ -131,13 +131,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="the picture (default: RUN/curves.png)")
     parser.add_argument("--title", help="above the picture (default: the run's path)")
     options = parser.parse_args()
-    metrics = read_table(options.run / "metrics.csv")
-    if not metrics:
+    try:
+        show(options.run, options.out or options.run / "curves.png", options.title)
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         parser.exit(
-            2,
-            f"{Path(sys.argv[0]).name}: error: {options.run}/metrics.csv is missing or empty: is it a run folder?\n",
+            2, f"{Path(sys.argv[0]).name}: error: {options.run} cannot be drawn: {reason}\n"
         )
-    cycles, classes = (read_table(options.run / name) for name in ("cycles.csv", "per_class.csv"))
+
+
+def show(run: Path, out: Path, title: str | None) -> None:
+    """Print the tables of a run and draw its picture."""
+    metrics = read_table(run / "metrics.csv")
+    if not metrics:
+        raise ValueError("metrics.csv is missing or empty: is it a run folder?")
+    cycles, classes = (read_table(run / name) for name in ("cycles.csv", "per_class.csv"))
     figure, axes = plt.subplots(
         2 if cycles else 1,
         2,
@@ -148,9 +156,8 @@ def main() -> None:
     draw_epochs(axes[0], metrics)
     if cycles:
         draw_cycles(axes[1, 0], cycles, classes)
-        draw_class_mix(axes[1, 1], options.run, len(cycles))
-    figure.suptitle(plain(options.title or str(options.run)))
-    out = options.out or options.run / "curves.png"
+        draw_class_mix(axes[1, 1], run, len(cycles))
+    figure.suptitle(plain(title or str(run)))
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=120)
     print_table(metrics, cycles)

@@ -24,7 +24,7 @@ from config import Config
 from loader import load_images
 from pt4al.batches import find_batches, read_losses
 from pt4al.command_line import from_command_line
-from pt4al.console import run_script
+from pt4al.console import UserError, run_script
 from pt4al.images import id_key
 from pt4al.strategies import even_intervals
 
@@ -45,7 +45,8 @@ def main() -> None:
     config = from_command_line(__doc__, Options)
     (pool,) = load_images(config, torch.device("cpu"), ("train",))
     batches, _ = find_batches(config, pool)
-    texts, ids = read_losses(config.loss_dir / "rotation_loss.txt")
+    losses = config.loss_dir / "rotation_loss.txt"
+    texts, ids = read_losses(losses) if losses.exists() else ([], [])
     loss_of = {id_key(image_id): float(text) for text, image_id in zip(texts, ids, strict=True)}
     figure, axes = plt.subplots(
         len(batches), 2, figsize=(12, 0.75 * len(batches) + 0.9), squeeze=False, layout="constrained",
@@ -77,7 +78,10 @@ def main() -> None:
     figure.suptitle(config.title or str(config.loss_dir))
     out = Path(config.out) if config.out else config.loss_dir / "batches.png"
     out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=110)
+    try:
+        figure.savefig(out, dpi=110)
+    except ValueError as error:  # an ending that is no format of pictures
+        raise UserError(f"{out}: {error}") from None
     print(out)
 
 
