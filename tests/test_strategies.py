@@ -1,19 +1,22 @@
+"""Query strategies on a few points: cases worked by hand, and what holds for all of them."""
+
+from dataclasses import replace
+from typing import get_args, get_type_hints
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from queries import pick, query, quick, random_query, source
+from torch import Tensor
 
-from pt4al.strategies import STRATEGIES, even_intervals
+from config import Config, StrategyName
+from pt4al.strategies import BLIND, FEATURES, LABELLED, PRETEXT, STRATEGIES, even_intervals
 
-NO_DRAWS = torch.Generator()
 # Probabilities (rows sum to 1), so that every ranking can be checked by eye.
 FOUR = torch.tensor(
     [[0.90, 0.05, 0.05], [0.40, 0.35, 0.25], [0.48, 0.47, 0.05], [0.60, 0.20, 0.20]]
 ).log()
-
-
-def pick(name: str, logits: torch.Tensor, k: int) -> list[int]:
-    return STRATEGIES[name](logits, k, NO_DRAWS).tolist()
 
 
 def test_confidence_takes_the_smallest_top_probability():
@@ -73,23 +76,68 @@ def test_even_intervals_are_the_released_every_fifth():
 
 
 def test_random_depends_on_the_generator_alone():
-    draw = [
-        STRATEGIES["random"](torch.rand(50, 3), 20, torch.Generator().manual_seed(s)).tolist()
-        for s in (1, 1, 2)
+    picks = [
+        STRATEGIES["random"](query(torch.rand(50, 3), None, 20, seed=seed)).tolist()
+        for seed in (1, 1, 2)
     ]
-    assert draw[0] == draw[1] != draw[2]
+    assert picks[0] == picks[1] != picks[2]
 
 
-@given(st.integers(1, 40), st.integers(2, 6), st.data())
-def test_every_strategy_gives_k_distinct_positions_in_range(
-    n: int, classes: int, data: st.DataObject
+# --- what holds for all
+
+
+@quick
+@given(st.integers(1, 40), st.integers(2, 6), st.integers(0, 7), st.data())
+def test_every_strategy_gives_k_distinct_positions_of_its_query_alone(
+    n: int, classes: int, m: int, data: st.DataObject
 ):
-    k = data.draw(st.integers(1, n))
-    logits = torch.randn(
-        n, classes, generator=torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
-    )
-    logits *= data.draw(st.sampled_from([0.0, 1e-6, 1.0, 1e4]))
+    """Twice the same, and the query stays as it was."""
+    k, seed = data.draw(st.integers(1, n)), data.draw(st.integers(0, 99))
+    scale = data.draw(st.sampled_from([0.0, 1e-6, 1.0, 1e4]))
     for name, strategy in STRATEGIES.items():
-        picks = strategy(logits, k, torch.Generator().manual_seed(0)).tolist()
+        queries = [random_query(n, k, classes, seed, m) for _ in range(3)]
+        for x in (x for q in queries for x in vars(q).values() if isinstance(x, Tensor)):
+            x *= scale
+        picks = strategy(queries[0]).tolist()
         assert len(picks) == k == len(set(picks)), name
         assert 0 <= min(picks) and max(picks) < n, name
+        torch.manual_seed(seed)
+        assert picks == strategy(queries[1]).tolist(), name
+        for field in ("logits", "features", "labelled_features"):
+            assert torch.equal(getattr(queries[0], field), getattr(queries[2], field)), name
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_strategy_looks_at_nothing_that_it_does_not_ask_for(name: str):
+    full = random_query(30, 10)
+    least = replace(
+        full,
+        logits=full.logits if name not in BLIND | PRETEXT else torch.zeros(30, 0),
+        features=full.features if name in FEATURES | PRETEXT else torch.zeros(30, 0),
+        labelled_features=full.labelled_features if name in LABELLED else torch.zeros(0, 6),
+        generator=source(),
+    )
+    assert STRATEGIES[name](full).tolist() == STRATEGIES[name](least).tolist()
+
+
+# Positions count for the others: class_balanced and interval go by order, random and badge look up
+# their draws by position, typiclust's clustering begins at drawn positions.
+@pytest.mark.parametrize(
+    "name", ["confidence", "normalized_confidence", "entropy", "margin", "coreset"]
+)
+@quick
+@given(st.integers(1, 40), st.integers(0, 99))
+def test_the_order_of_the_candidates_changes_nothing(name: str, n: int, seed: int):
+    order = torch.randperm(n, generator=source(seed))
+    k = 1 + n // 2
+    one, other = random_query(n, min(k, n), seed=seed), random_query(n, min(k, n), seed=seed)
+    other = replace(other, logits=other.logits[order], features=other.features[order])
+    assert STRATEGIES[name](one).tolist() == order[STRATEGIES[name](other)].tolist()
+
+
+def test_names_of_strategies_are_those_of_config():
+    assert get_args(StrategyName) == tuple(STRATEGIES)
+    assert BLIND | FEATURES | PRETEXT | LABELLED <= set(STRATEGIES)
+    assert not PRETEXT & (BLIND | FEATURES) and not BLIND & (FEATURES | LABELLED)
+    first = set(get_args(get_type_hints(Config)["first_pick"]))
+    assert first <= BLIND | PRETEXT  # with no classifier yet
