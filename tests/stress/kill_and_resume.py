@@ -187,7 +187,7 @@ def main() -> None:
             folder.mkdir()
             counts = {
                 script: kill_until_done(
-                    folder, script, flags, processes, seconds[script], 5, source
+                    folder, script, flags, processes, seconds[script], 15, source
                 )
                 for script in SCRIPTS
             }
