@@ -30,10 +30,11 @@ TEXTS = {str(page.relative_to(ROOT)): page.read_text() for page in PAGES}
 FIELDS = {field.name for field in dataclasses.fields(config.Config)}
 PROGRAMS = sorted(path for path in (ROOT / "utils").glob("*.py") if "__main__" in path.read_text())
 
-# Of others: torchrun's, pytest's and Slurm's flags, and a file that a page tells to write.
+# Of others: flags of torchrun, pytest, Slurm and the released code; a file that a page tells to write, and one of the
+# released code's.
 FOREIGN_FLAGS = {"--standalone", "--nproc_per_node", "--nnodes", "--node_rank", "--master_addr", "--array", "--gres",
-                 "--requeue", "--logdir"}  # fmt: skip
-FOREIGN_FILES = {"job.sh"}
+                 "--requeue", "--logdir", "--resume"}  # fmt: skip
+FOREIGN_FILES = {"job.sh", "utils.py"}
 
 
 # --- docs/configuration.md
@@ -281,7 +282,7 @@ def known_flags() -> set[str]:
     for path in [ROOT / "run.sh", ROOT / "study.sh"]:
         flags |= set(re.findall(r"--\w[\w-]*(?=\))", path.read_text() if path.exists() else ""))
     for path in [*PROGRAMS, *(ROOT / "tests").rglob("*.py")]:
-        flags |= set(re.findall(r'add_argument\(\s*"(--[\w-]+)"', path.read_text()))
+        flags |= set(re.findall(r'\badd(?:_argument)?\(\s*"(--[\w-]+)"', path.read_text()))
     for name in FIELDS:
         dashed = name.replace("_", "-")
         flags |= {f"--{dashed}", f"--{name}", f"--no-{dashed}"}
