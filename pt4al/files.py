@@ -100,7 +100,7 @@ def hashed(path: Path) -> Iterator[str]:
         UserError: it is not the same any more at the end.
     """
     if not path.is_file():
-        raise UserError(f"{path} does not exist or is no file")
+        raise UserError(f"{path} does not exist, or is no file")
     digest = sha256_of(path)
     yield digest
     if sha256_of(path) != digest:

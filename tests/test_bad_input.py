@@ -51,7 +51,7 @@ ARGUMENTS = [
     ("make_batches.py digits --width 32", "rotation.pth was made with another width"),
     ("make_batches.py digits --img-size 20", "rotation.pth was made with another img_size"),
     ("make_batches.py digits --seed 1", "run rotation.py first"),
-    ("make_batches.py digits --losses nowhere.txt", "loss file nowhere.txt does not exist"),
+    ("make_batches.py digits --losses nowhere.txt", "nowhere.txt does not exist"),
     ("rotation.py digits --rotation-epochs 3", "rotation_epochs (was 2, now 3)"),
     ("main.py digits --lr 0.5", "lr (was 0.03, now 0.5)"),
     ("main.py digits --seed 1", "batch_0.txt does not exist"),
