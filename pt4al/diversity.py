@@ -92,7 +92,7 @@ def draw(weights: Tensor, taken: Tensor, generator: torch.Generator) -> Tensor:
     if not weights.any():
         weights = (~taken).double()
     upto = weights.cumsum(0)
-    # min: rounding may lift share * total to the total, beyond the last weight.
+    # min: of a total near the smallest number there is, a share may round to all of it.
     last = torch.searchsorted(upto, upto[-1:])
     return torch.minimum(torch.searchsorted(upto, share * upto[-1], right=True), last)[0]
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from queries import pick, query, quick, random_query, source
 from torch import Tensor
 
-from pt4al.diversity import draw, typical_points
+from pt4al.diversity import draw, kmeans, typical_points
 from pt4al.strategies import STRATEGIES, Query
 
 
@@ -80,6 +80,20 @@ def test_badge_measures_uncertainty_times_length():
     assert pick("badge", logits, 1, column(1, 2.1)) == [1]
 
 
+def test_badge_measures_sure_predictions_to_the_last():
+    """The residuals are e^-15 (1, -1) and e^-20 (1, -1): the lengths 4.3e-7 and 5.0e-7. In float32
+    the second would be e^-20 (1, 0), and the shorter one."""
+    assert pick("badge", torch.tensor([[0.0, 15.0], [0.0, 20.0]]), 1, column(1, 172)) == [1]
+
+
+def test_badge_takes_no_image_twice_where_all_are_twins():
+    two = random_query(2, 2, seed=3, d=64)
+    for seed in range(10):
+        logits, features = two.logits.repeat(20, 1), two.features.repeat(20, 1)
+        picks = STRATEGIES["badge"](query(logits, features, 40, seed=seed)).tolist()
+        assert sorted(picks) == list(range(40)) and (picks[0] - picks[1]) % 2
+
+
 def direct_badge(query: Query) -> list[int]:
     """With the whole matrix of gradient embeddings, (n, classes * d)."""
     logits = query.logits.double().requires_grad_()
@@ -121,12 +135,26 @@ def test_draws_are_as_frequent_as_their_weights():
     assert counts[3].item() / 4000 == pytest.approx(0.75, abs=0.03)  # four standard deviations
 
 
+@pytest.mark.parametrize(("share", "weight"), [(0.0, 1.0), (1 - 2**-53, 1.0), (0.9, 5e-324)])
+def test_the_ends_of_the_range_fall_on_a_weight(
+    share: float, weight: float, monkeypatch: pytest.MonkeyPatch
+):
+    """A share of the smallest number there is rounds to that number, which no sum exceeds."""
+    monkeypatch.setattr(
+        torch, "rand", lambda *_, dtype, generator: torch.tensor([share], dtype=dtype)
+    )
+    weights = torch.tensor([0, weight, 0], dtype=torch.float64)
+    assert draw(weights, torch.zeros(3).bool(), source()).item() == 1
+
+
 @quick
 @given(st.lists(st.sampled_from([0.0, 1e-300, 1e-9, 1.0, 1e9]), min_size=1, max_size=9), st.data())
 def test_no_draw_falls_on_a_weight_of_0(weights: list[float], data: st.DataObject):
     taken = torch.tensor([w == 0 and data.draw(st.booleans()) for w in weights])
     taken[data.draw(st.integers(0, len(weights) - 1))] &= not taken.all()
-    at = draw(torch.tensor(weights).double(), taken, source(data.draw(st.integers(0, 999))))
+    at = draw(
+        torch.tensor(weights, dtype=torch.float64), taken, source(data.draw(st.integers(0, 999)))
+    )
     assert weights[at] > 0 or (not any(weights) and not taken[at])
 
 
@@ -154,20 +182,32 @@ def test_typiclust_takes_turns_between_clusters_from_the_middle_of_each():
 
 
 def test_typiclust_looks_at_directions():
-    """Two directions, lengths all over: a cluster each."""
+    """By distance the ten long ones of the first direction would be a cluster, all others another."""
     draws = source()
-    angle = torch.tensor([0.0] * 20 + [1.5] * 20) + 0.01 * torch.randn(40, generator=draws)
-    length = torch.rand(40, generator=draws) * 100 + 0.01
+    angle = torch.tensor([0.0] * 30 + [1.5] * 10) + 0.01 * torch.randn(40, generator=draws)
+    length = torch.tensor([100.0] * 10 + [1.0] * 30)
     points = torch.stack([angle.cos(), angle.sin()], 1) * length[:, None]
     picks = STRATEGIES["typiclust"](query(None, points, 2)).tolist()
-    assert sorted(i // 20 for i in picks) == [0, 1]
+    assert picks[0] < 30 <= picks[1]  # the larger direction first
 
 
-@pytest.mark.parametrize("k", [1, 50, 60, 520])
-def test_typiclust_of_many_clusters(k: int):
-    """Up to 50 by KMeans, above by MiniBatchKMeans, 500 at most."""
-    picks = [STRATEGIES["typiclust"](random_query(600, k, m=0)).tolist() for _ in range(2)]
-    assert picks[0] == picks[1] and len(set(picks[0])) == k
+@pytest.mark.parametrize(
+    ("k", "m", "clusters"), [(1, 0, 1), (50, 0, 50), (50, 9, 59), (520, 9, 500)]
+)
+def test_typiclust_of_many_clusters(k: int, m: int, clusters: int, monkeypatch: pytest.MonkeyPatch):
+    """As many as labels then, 500 at most; up to 50 by KMeans, above by MiniBatchKMeans."""
+    asked = []
+
+    def counted(points: Tensor, number: int, seed: int) -> Tensor:
+        asked.append(number)
+        return kmeans(points, number, seed)
+
+    monkeypatch.setattr("pt4al.strategies.kmeans", counted)
+    queries = [random_query(600, k, m=m, seed=0) for _ in range(3)]
+    queries[2] = replace(queries[2], generator=source(1))
+    picks = [STRATEGIES["typiclust"](q).tolist() for q in queries]
+    assert picks[0] == picks[1] and len(set(picks[0])) == k and asked == [clusters] * 3
+    assert k == 1 or picks[0] != picks[2]  # where clusterings begin is drawn
 
 
 # --- what two of them share

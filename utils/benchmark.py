@@ -7,15 +7,23 @@ DataLoader with 2 workers, scoring at batch size 1. Ours are the very functions
 that the scripts call. Repeats of the two are interleaved; the median counts, the
 spread is (max - min) / median.
 
+--picks measures the query strategies alone, beside the scoring: seconds and memory
+to choose 1,000 of 50,000 images by 512 features, 9,000 being labelled. --folding
+measures scoring with batch norm folded into the convolutions and without.
+
 Reads:   nothing: it makes its images, in a temporary folder
 Writes:  nothing: it prints a table, or JSON
 
 Run:     python utils/benchmark.py               about 15 minutes on 2 CPU cores
          python utils/benchmark.py --width 16    about 5 minutes
+         python utils/benchmark.py --picks       about 6 minutes
+         python utils/benchmark.py --folding     about 3 minutes
 """
 
 import argparse
 import json
+import multiprocessing
+import os
 import statistics
 import sys
 import tempfile
@@ -39,9 +47,10 @@ from loader import load_images
 from models import build
 from pt4al import processes
 from pt4al.classifier import Classification
-from pt4al.network import fresh_network, make_optimizer
+from pt4al.network import fold_batchnorm, fresh_network, make_optimizer
 from pt4al.pretext import TURNS, rotation_scores, rotation_task
-from pt4al.training import train_epoch
+from pt4al.strategies import STRATEGIES, Query
+from pt4al.training import autocast, train_epoch
 from pt4al.transforms import CIFAR10_MEAN, CIFAR10_STD
 
 STEPS = 6  # of classifier training in a repeat
@@ -238,6 +247,94 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, object]
     return table
 
 
+# --- what a strategy costs beside the scoring
+
+
+def large_query(candidates: int, labelled: int, d: int, k: int) -> Query:
+    """Features in 200 soft clusters, cut at 0 as by a ReLU; ten of them serve as logits."""
+    draws = torch.Generator().manual_seed(0)
+    centres = torch.randn(200, d, generator=draws)
+    features = torch.empty(candidates + labelled, d)
+    for part in features.split(1000):  # in place: the memory that a strategy adds is to show
+        own = torch.randint(200, (len(part),), generator=draws)
+        part.normal_(0, 0.5, generator=draws).add_(centres[own]).relu_()
+    logits = 4 * features[:candidates, :10]
+    return Query(logits, features[:candidates], features[candidates:], k, draws)
+
+
+def pick_cost(name: str) -> tuple[float, float]:
+    """Seconds, and MiB on top of the query, of one strategy; to be called in a process of its own,
+    whose highest memory so far is that of the query."""
+    import resource
+
+    import sklearn.cluster  # noqa: F401, the import is not what is measured
+
+    def peak() -> float:  # bytes on macOS, KiB elsewhere
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return used / 2**20 if sys.platform == "darwin" else used / 2**10
+
+    query = large_query(50_000, 9_000, 512, 1_000)
+    before, began = peak(), time.perf_counter()
+    picks = STRATEGIES[name](query)
+    spent = time.perf_counter() - began
+    assert len(set(picks.tolist())) == query.k
+    return spent, peak() - before
+
+
+def measure_picks(repeats: int) -> list[dict[str, object]]:
+    costs: dict[str, list[tuple[float, float]]] = {name: [] for name in STRATEGIES}
+    for _ in range(repeats):
+        for name in STRATEGIES:
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                costs[name].append(pool.apply(pick_cost, (name,)))
+    table = []
+    for name, pairs in costs.items():
+        spent, mib = zip(*pairs, strict=True)
+        table.append({"what": name, "seconds": statistics.median(spent), "least": min(spent),
+                      "most": max(spent), "mib": max(mib)})  # fmt: skip
+    return table
+
+
+# --- scoring with batch norm folded and without
+
+
+def measure_folding(options: argparse.Namespace) -> list[dict[str, object]]:
+    """Images a second of a forward pass of `--scored` images; the two take turns in going first."""
+    device = processes.start(replace(CIFAR10, device=options.device))
+    table = []
+    for width in (16, 64):
+        net = fresh_network(replace(CIFAR10, width=width), 10, 0, device).eval()
+        nets = {"folded": fold_batchnorm(net), "plain": net}
+        images = torch.randn(options.scored, 3, 32, 32, device=device)
+
+        def forward(net, precision, images=images):
+            with torch.no_grad(), autocast(device, precision):
+                for part in images.split(CIFAR10.eval_batch_size):
+                    net(part)
+
+        for precision in (torch.float32, torch.bfloat16):
+            rates: dict[str, list[float]] = {"folded": [], "plain": []}
+            for repeat in range(options.repeats + 1):
+                for who in sorted(nets, reverse=repeat % 2 == 1):
+                    spent = seconds(lambda: forward(nets[who], precision), device)  # noqa: B023
+                    if repeat:  # the first is the warm-up
+                        rates[who].append(len(images) / spent)
+            ratios = [a / b for a, b in zip(rates["folded"], rates["plain"], strict=True)]
+            folded, plain, ratio = map(statistics.median, (rates["folded"], rates["plain"], ratios))
+            table.append({"what": f"width {width}, {str(precision)[6:]}", "folded": folded, "plain": plain,
+                          "ratio": ratio, "least": min(ratios), "most": max(ratios)})  # fmt: skip
+    return table
+
+
+def print_table(title: str, table: list[dict[str, object]]) -> None:
+    """Rows of the same keys."""
+    print(f"{title}, median of the repeats; load of the machine {os.getloadavg()[0]:.1f}")
+    print(f"{'':<24}", *(f"{key:>10}" for key in list(table[0])[1:]))
+    for row in table:
+        what, *values = row.values()
+        print(f"{what:<24}", *(f"{value:>10.2f}" for value in values))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -257,7 +354,14 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="as in config.py (default: auto)")
     parser.add_argument("--compile", action="store_true", help="torch.compile our networks")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--picks", action="store_true", help="the query strategies alone")
+    parser.add_argument("--folding", action="store_true", help="batch norm folded, alone")
     options = parser.parse_args()
+    if options.picks or options.folding:
+        table = measure_picks(options.repeats) if options.picks else measure_folding(options)
+        title = "seconds to pick" if options.picks else "images per second, scoring"
+        print(json.dumps(table, indent=2)) if options.json else print_table(title, table)
+        return
     with tempfile.TemporaryDirectory() as folder:
         table = measure(options, Path(folder))
     if options.json:
