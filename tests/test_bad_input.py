@@ -249,11 +249,11 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "link to itself": (lambda d: (d / "train/b/5.png").symlink_to("5.png"), "train/b/5.png"),
     "line end in a name": (
         lambda d: (d / "train/b/2.png").rename(d / "train/b/2\n.png"),
-        "line end in its name",
+        "has a line end or a backslash in its name",
     ),
     "a line end in a class": (
         lambda d: [(d / s / "b").rename(d / s / "b\nc") for s in ("train", "test")],
-        "has a line end in its name",
+        "has a line end or a backslash in its name",
     ),
     "a byte changed into noise": (lambda d: spoil_bytes(d / "train/b/2.png"), "train/b/2.png"),
     "a class that links to itself": (
