@@ -442,11 +442,11 @@ def test_batches_that_are_half_written_are_refused(finished: Path, tmp_path: Pat
     folder = copy(finished, tmp_path, "main-confidence")
     part = folder / f"loss/{EXPERIMENT}/.batch_1.txt.part"
     part.mkdir()  # what the writing of batch 1 fails at
-    flags = ["--sort", "lexicographic"]
+    flags = ["--sort", "ascending"]
     run(folder, "make_batches.py", "digits", *TINY, *flags, "--restart", status=2)
     part.rmdir()
     refused(
-        folder, "main.py --sort lexicographic", "make_batches.py did not finish loss/digits-seed0"
+        folder, "main.py --sort ascending", "make_batches.py did not finish loss/digits-seed0"
     )
     run(folder, "make_batches.py", "digits", *TINY, *flags)
     run(folder, "main.py", "digits", *TINY, *flags)
