@@ -96,6 +96,10 @@ def find_batches(config: Config, pool: Images) -> tuple[list[list[int]], dict[st
         UserError: the batches are not whole, or their record disagrees with `config`.
     """
     folder = config.loss_dir
+    note = folder / "made_from.json"
+    record, written = read_note(note) if note.exists() else (None, {})
+    if record and not written:
+        raise UserError(f"make_batches.py did not finish {folder}: run it again")
     batches = read_batches(folder, config.num_batches, pool.positions_by_key())
     digest = hashlib.sha256(repr(batches).encode()).hexdigest()
     files = {path.name: sha256_of(path) for path in batch_files(folder)}
@@ -106,16 +110,13 @@ def find_batches(config: Config, pool: Images) -> tuple[list[list[int]], dict[st
             "the others are never chosen"
         )
     made_from = None
-    if (path := folder / "made_from.json").exists():
-        record, written = read_note(path)
+    if record:
         made_from = {**record["parameters"], **record["inputs"]}
         check_origin(config, record, folder)
         if (data := record["inputs"].get("data")) is not None and data != pool.fingerprint():
             processes.say(
                 f"warning: {folder} was made from other images than those of {config.data_dir} under the same ids"
             )
-        if not written:
-            raise UserError(f"make_batches.py did not finish {folder}: run it again")
         changed = [name for name, digest in written.items() if files.get(name) != digest]
         if changed:
             processes.say(f"note: {folder}/{changed[0]} is no longer as make_batches.py wrote it")

@@ -1,6 +1,7 @@
 """One small run of every script on the digits, made once and shared by the tests that look at what it left behind."""
 
 import os
+import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and what is started would too
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 from shell import RANDOM_BASELINE, TINY, run

@@ -70,7 +70,7 @@ def test_a_state_does_not_go_on_under_other_parameters(finished: Path, stopped: 
         (stopped / RUN / lost).unlink()
     else:
         shutil.rmtree(stopped / RUN)
-    other = "--lr 0.001 --init scratch --batch-size 64 --channel-order bgr"
+    other = "--lr 0.001 --init warm --batch-size 64 --channel-order bgr"
     done = run(stopped, "main.py", "digits", *TINY, *other.split(), status=2)
     assert "channel_order rgb, not bgr" in done.stderr  # of the batches, which come first
     done = run(stopped, "main.py", "digits", *TINY, *other.split()[:-2], status=2)
@@ -445,9 +445,7 @@ def test_batches_that_are_half_written_are_refused(finished: Path, tmp_path: Pat
     flags = ["--sort", "ascending"]
     run(folder, "make_batches.py", "digits", *TINY, *flags, "--restart", status=2)
     part.rmdir()
-    refused(
-        folder, "main.py --sort ascending", "make_batches.py did not finish loss/digits-seed0"
-    )
+    refused(folder, "main.py --sort ascending", "make_batches.py did not finish loss/digits-seed0")
     run(folder, "make_batches.py", "digits", *TINY, *flags)
     run(folder, "main.py", "digits", *TINY, *flags)
 
@@ -646,11 +644,11 @@ def test_links_are_not_followed(tmp_path: Path):
     folder = tmp_path / f"runs/{EXPERIMENT}/cold-start-random"
     folder.mkdir(parents=True)
     (tmp_path / "mine").write_text("mine")
-    for name in (".holder", ".metrics.csv.part", ".config.json.part", "cycles.csv"):
+    for name in (".holder", ".metrics.csv.part", ".config.json.part", ".cycles.csv.part"):
         (folder / name).symlink_to(tmp_path / "mine")
     run(tmp_path, "main_pt4al.py", "digits", *TINY, "--first-pick", "random")
     assert (tmp_path / "mine").read_text() == "mine"
-    assert not (folder / "cycles.csv").is_symlink()
+    assert not any(path.is_symlink() for path in folder.iterdir())
 
 
 def test_a_tiny_rate_is_not_written_as_zero(tmp_path: Path):

@@ -7,9 +7,10 @@ DataLoader with 2 workers, scoring at batch size 1. Ours are the very functions
 that the scripts call. Repeats of the two are interleaved; the median counts, the
 spread is (max - min) / median.
 
---picks measures the query strategies alone, beside the scoring: seconds and memory
-to choose 1,000 of 50,000 images by 512 features, 9,000 being labelled. --folding
-measures scoring with batch norm folded into the convolutions and without.
+--picks measures the query strategies alone, beside the scoring: seconds and
+memory to choose 1,000 of 50,000 images by 512 features, 9,000 being labelled.
+--folding measures scoring with batch norm folded into the convolutions and
+without.
 
 Reads:   nothing: it makes its images, in a temporary folder
 Writes:  nothing: it prints a table, or JSON
