@@ -161,7 +161,7 @@ def read_batches(folder: Path, num_batches: int, position_of: dict[str, int]) ->
 
     Args:
         folder: holds `batch_0.txt` .. `batch_<num_batches - 1>.txt`, one image id a line.
-        position_of: pool position by id key (`datasets.id_key`).
+        position_of: pool position by id key (`images.id_key`).
 
     Raises:
         UserError: a file is missing or left over, an id is unknown, or an image stands twice.

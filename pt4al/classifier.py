@@ -10,8 +10,9 @@ from config import Config
 from pt4al.images import Images
 from pt4al.network import describe
 from pt4al.processes import choose_precision
+from pt4al.scoring import score
 from pt4al.seeding import crop_draws
-from pt4al.training import Task, score
+from pt4al.training import Task
 from pt4al.transforms import crop_and_flip, normalisation, normaliser
 
 

@@ -15,8 +15,9 @@ from pt4al.console import UserError
 from pt4al.files import hashed
 from pt4al.images import Images
 from pt4al.network import check_weights_record, describe, fresh_network, load_weights
+from pt4al.scoring import score
 from pt4al.seeding import turn_draws
-from pt4al.training import Task, score
+from pt4al.training import Task
 from pt4al.transforms import normalisation, normaliser, turn
 
 TURNS = 4

@@ -204,11 +204,10 @@ def average_statistics(net: nn.Module, images: int) -> None:
     for nothing."""
     if world_size() == 1:
         return
-    for buffer in net.buffers():
-        if buffer.is_floating_point():
-            share = torch.tensor(float(images), dtype=torch.float64, device=buffer.device)
-            total = add_up(share.clone())
-            buffer.copy_(add_up(buffer.double() * share) / total)
+    statistics = [buffer for buffer in net.buffers() if buffer.is_floating_point()]
+    total = add_up(torch.tensor(images, dtype=torch.float64, device=statistics[0].device))
+    for buffer in statistics:
+        buffer.copy_(add_up(buffer.double() * images) / total)
 
 
 def check_in_step(net: nn.Module) -> None:

@@ -231,10 +231,10 @@ def new_state() -> State:
 
 def is_state(state: State, pool_size: int) -> bool:
     """Whether a checkpoint that is whole is the state of a run on a pool of so many images."""
-    fresh = new_state()
-    if not all(name in state and isinstance(state[name], type(fresh[name]) if fresh[name] is not None else object)
-               for name in fresh):  # fmt: skip
-        return False
+    for name, fresh in new_state().items():
+        kind = object if fresh is None else type(fresh)
+        if name not in state or not isinstance(state[name], kind):
+            return False
     picks = [i for cycle in state["labeled"] if isinstance(cycle, list) for i in cycle]
     return all(isinstance(i, int) and 0 <= i < pool_size for i in picks)
 

@@ -159,12 +159,12 @@ def copy(finished: Path, folder: Path, *without: str) -> Path:
     return work
 
 
-def stop_after(
-    folder: Path, epochs: int, number: signal.Signals, *flags: str, processes: int = 1
+def start(
+    folder: Path, script: str, *flags: str, epochs: int = 1, processes: int = 1
 ) -> subprocess.Popen:
-    """Start main.py and send it a signal once it has printed so many epochs."""
+    """A script on the digits that has printed so many epochs and goes on."""
     process = subprocess.Popen(
-        command("main.py", "digits", *TINY, *flags, processes=processes), cwd=folder, env=environment(), text=True,
+        command(script, "digits", *TINY, *flags, processes=processes), cwd=folder, env=environment(), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     seen = 0
@@ -172,6 +172,14 @@ def stop_after(
         line = process.stdout.readline()
         assert line, process.stderr.read()
         seen += " epoch " in line
+    return process
+
+
+def stop_after(
+    folder: Path, epochs: int, number: signal.Signals, *flags: str, processes: int = 1
+) -> subprocess.Popen:
+    """Start main.py and send it a signal once it has printed so many epochs."""
+    process = start(folder, "main.py", *flags, epochs=epochs, processes=processes)
     process.send_signal(number)
     process.stdout.read()
     process.wait(60)

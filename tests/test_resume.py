@@ -2,7 +2,6 @@
 
 import random
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -10,13 +9,12 @@ import pytest
 from shell import (
     SCRIPTS,
     TINY,
-    command,
     content,
     copy,
     differences,
-    environment,
     rows,
     run,
+    start,
     stop_after,
 )
 from stress.kill_and_resume import kill_until_done
@@ -102,12 +100,7 @@ def test_restart_begins_anew_and_ends_the_same(finished: Path, tmp_path: Path):
 
 def test_a_second_process_is_refused_and_told_who_holds_the_folder(finished: Path, tmp_path: Path):
     folder = copy(finished, tmp_path, "main-confidence")
-    process = subprocess.Popen(
-        command("main.py", "digits", *TINY, "--epochs", "500"), cwd=folder, env=environment(), text=True,
-        stdout=subprocess.PIPE,
-    )  # fmt: skip
-    while " epoch " not in process.stdout.readline():
-        pass
+    process = start(folder, "main.py", "--epochs", "500")
     second = run(folder, "main.py", "digits", *TINY, "--epochs", "500", status=2)
     process.kill()
     process.wait()

@@ -23,6 +23,7 @@ from shell import (
     environment,
     rows,
     run,
+    start,
     stop_after,
     times,
     tree,
@@ -240,12 +241,7 @@ def test_lost_rotation_weights_are_written_anew(finished: Path, tmp_path: Path):
 
 def test_an_interrupted_restart_leaves_no_old_weights(finished: Path, tmp_path: Path):
     folder = copy(finished, tmp_path)
-    process = subprocess.Popen(
-        command("rotation.py", "digits", *TINY, "--restart", "--rotation-epochs", "50"), cwd=folder, text=True,
-        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    while " epoch " not in process.stdout.readline():
-        pass
+    process = start(folder, "rotation.py", "--restart", "--rotation-epochs", "50")
     process.send_signal(signal.SIGTERM)
     error = process.communicate(timeout=60)[1]
     assert "the same command without --restart goes on from here" in error
@@ -451,12 +447,7 @@ def test_batches_that_are_half_written_are_refused(finished: Path, tmp_path: Pat
 
 
 def test_two_runs_of_rotation_in_one_experiment_exclude_each_other(tmp_path: Path):
-    process = subprocess.Popen(
-        command("rotation.py", "digits", *TINY, "--run-name", "a", "--rotation-epochs", "50"), cwd=tmp_path, text=True,
-        env=environment(), stdout=subprocess.PIPE,
-    )  # fmt: skip
-    while " epoch " not in process.stdout.readline():
-        pass
+    process = start(tmp_path, "rotation.py", "--run-name", "a", "--rotation-epochs", "50")
     done = run(tmp_path, "rotation.py", "digits", *TINY, "--run-name", "b", status=2)
     process.kill()
     process.wait()
@@ -470,12 +461,7 @@ def test_weights_in_a_shared_folder_are_held_too(finished: Path, tmp_path: Path)
         (folder / "loss").symlink_to(finished / "loss")
         (tmp_path / "scratch").mkdir(exist_ok=True)
         (folder / "checkpoint").symlink_to(tmp_path / "scratch")
-    process = subprocess.Popen(
-        command("main.py", "digits", *TINY, "--epochs", "500"), cwd=one, text=True, env=environment(),
-        stdout=subprocess.PIPE,
-    )  # fmt: skip
-    while " epoch " not in process.stdout.readline():
-        pass
+    process = start(one, "main.py", "--epochs", "500")
     done = run(other, "main.py", "digits", *TINY, "--lr", "0.01", status=2)
     process.kill()
     process.wait()
@@ -576,12 +562,7 @@ def test_pictures_of_damaged_runs_end_in_one_line(finished: Path, tmp_path: Path
 
 def test_many_signals_at_once_are_quiet(finished: Path, tmp_path: Path):
     folder = copy(finished, tmp_path, "main-confidence")
-    process = subprocess.Popen(
-        command("main.py", "digits", *TINY), cwd=folder, env=environment(), text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )  # fmt: skip
-    while " epoch " not in process.stdout.readline():
-        pass
+    process = start(folder, "main.py")
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
         process.send_signal(number)
     error = process.communicate(timeout=60)[1]
@@ -724,12 +705,7 @@ def test_a_closed_standard_output(tmp_path: Path):
 
 def test_when_nobody_reads_any_more_the_last_epoch_is_saved(finished: Path, tmp_path: Path):
     folder = copy(finished, tmp_path, "main-confidence")
-    process = subprocess.Popen(
-        command("main.py", "digits", *TINY), cwd=folder, env=environment(), stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )  # fmt: skip
-    while b" epoch " not in process.stdout.readline():
-        pass
+    process = start(folder, "main.py")
     process.stdout.close()
     error = process.stderr.read()
     assert process.wait(60) == 128 + signal.SIGPIPE and not error, error

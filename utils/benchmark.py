@@ -50,8 +50,9 @@ from pt4al import processes
 from pt4al.classifier import Classification
 from pt4al.network import fold_batchnorm, fresh_network, make_optimizer
 from pt4al.pretext import TURNS, rotation_scores, rotation_task
+from pt4al.scoring import autocast
 from pt4al.strategies import STRATEGIES, Query
-from pt4al.training import autocast, train_epoch
+from pt4al.training import train_epoch
 from pt4al.transforms import CIFAR10_MEAN, CIFAR10_STD
 
 STEPS = 6  # of classifier training in a repeat
