@@ -1,0 +1,175 @@
+#!/usr/bin/env bash
+# The study of docs/results.md: every arm on every seed, then its figures, CSV files and tables.
+#
+#   ./study.sh IMAGES --losses FILE [--seeds "0 1 2 3 4"] [--jobs N] [--arms "..."]
+#              [--pretext-images FOLDER] [-- --field value ...]
+#
+# IMAGES      train/CLASS/*, test/CLASS/*; FILE: the released code's loss file for them
+# --jobs      runs side by side, the processor's cores shared out (default 1)
+# --arms      only these; names as in the table below
+# --pretext-images   the same images without traces of their turn: needed by `own-pretext` and `cold-typiclust`
+# after --    fields as in config.py, for all runs: a shorter schedule to try it
+#
+# Seeds are the outer loop: stopped after a seed, it is whole. Finished runs are skipped, interrupted ones go on
+# where they stopped when the same command is given again. Several machines that share this folder take different
+# seeds or arms each, as the tasks of a Slurm array do (docs/running.md).
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+# `seeds`: how many of the seeds an arm runs on. An arm begins with its batches, if it needs any; cold-* are main_pt4al.py.
+ARMS='
+name             cycles  seeds  flags
+random           10      all    --strategy random --first-pick random --candidates all
+pt4al            10      all
+pt4al-text       10      all    --sort lexicographic
+pt4al-shuffled   10      all    --sort shuffled
+pt4al-ascending  10      all    --sort ascending
+margin           10      all    --strategy margin --first-pick random --candidates all
+normalized       5       3      --strategy normalized_confidence
+warm             5       3      --init warm
+entropy          5       3      --strategy entropy --first-pick random --candidates all
+coreset          5       3      --strategy coreset --first-pick random --candidates all
+badge            5       3      --strategy badge --first-pick random --candidates all
+cold-2           1       all    --cold-start-batch 2
+cold-5           1       all    --cold-start-batch 5
+cold-9           1       all    --cold-start-batch 9
+cold-5-text      1       all    --cold-start-batch 5 --sort lexicographic
+cold-random      1       all    --first-pick random
+cold-typiclust   1       all
+pt4al-again      10      1
+own-pretext      10      1
+'
+
+fail() { echo "study.sh: error: $*" >&2; exit 2; }
+
+images='' losses='' seeds='0 1 2 3 4' jobs=1 arms='' treated=''
+while [[ $# -gt 0 ]]; do
+    case $1 in
+        -h | --help) sed -n '2,16s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+        --) shift; break ;;
+        --losses | --seeds | --jobs | --arms | --pretext-images)
+            [[ $# -gt 1 ]] || fail "$1 needs a value"
+            case $1 in
+                --losses) losses=$2 ;; --seeds) seeds=$2 ;; --jobs) jobs=$2 ;;
+                --arms) arms=$2 ;; --pretext-images) treated=$2 ;;
+            esac
+            shift 2 ;;
+        -*) fail "unknown flag $1 (see --help)" ;;
+        *) [[ -z $images ]] || fail "one folder of images, please: $images or $1?"; images=$1; shift ;;
+    esac
+done
+fields=("$@")
+[[ -d $images/train ]] || fail "IMAGES is '$images': it must hold train/CLASS/* and test/CLASS/* (see --help)"
+[[ -f $losses ]] || fail "--losses is '$losses': it must be a loss file"
+[[ -z $treated || -d $treated/train ]] || fail "--pretext-images is '$treated': it must hold train/CLASS/*"
+[[ $seeds =~ ^[0-9]+(\ [0-9]+)*$ ]] || fail "--seeds is '$seeds': it must be whole numbers"
+[[ $jobs =~ ^[1-9][0-9]*$ ]] || fail "--jobs is '$jobs': it must be 1 or more"
+every=$(awk 'NF > 2 && $1 != "name" { print $1 }' <<<"$ARMS")
+for arm in $arms; do
+    grep -qx -- "$arm" <<<"$every" || fail "arm '$arm' is unknown: use some of ${every//$'\n'/ }"
+done
+arms=${arms:-$every}
+
+images=$(realpath "$images") losses=$(realpath "$losses") treated=${treated:+$(realpath "$treated")}
+cd "$root"
+source utils/venv.sh requirements.txt
+cores=$(nproc) threads=1
+((jobs < cores)) && threads=$((cores / jobs))
+preset=(cifar10-cpu --dataset folder --threads "$threads" ${fields[@]+"${fields[@]}"})
+
+
+# Our own pretext network of the first seed on images without traces, its losses, and what typiclust picks by it: as a
+# batch file, since the weights are of other images than the study's.
+pretext() {
+    local common=("${preset[@]}" --data-dir "$treated" --experiment study-pretext --seed "${seeds%% *}")
+    python rotation.py "${common[@]}"
+    python make_batches.py "${common[@]}"
+    python main_pt4al.py "${common[@]}" --first-pick typiclust --run-name picks --epochs 1 --milestones 1
+}
+
+# cell ARM SEED CYCLES [FLAG ...]: an arm on a seed, its batches first where it needs any.
+cell() {
+    local arm=$1 seed=$2 cycles=$3 experiment=study-$1-seed$2 order=$losses; shift 3
+    local common=("${preset[@]}" --experiment "$experiment" --seed "$seed")
+    local run=("${common[@]}" --data-dir "$images" --run-name "$arm" "$@")
+    [[ $arm != own-pretext ]] || order=loss/study-pretext/rotation_loss.txt
+    if [[ $arm == cold-typiclust ]]; then
+        mkdir -p "loss/$experiment"
+        cp runs/study-pretext/picks/labeled/cycle_0.txt "loss/$experiment/batch_0.txt"
+        run+=(--num-batches 1 --labels-per-cycle "$(wc -l <"loss/$experiment/batch_0.txt")")
+    elif [[ "$*" != *"--first-pick random"* ]]; then
+        python make_batches.py "${common[@]}" --losses "$order" "$@"
+    fi
+    if [[ $arm == cold-* ]]; then python main_pt4al.py "${run[@]}"
+    else python main.py "${run[@]}" --cycles "$cycles"; fi
+}
+
+# Whether an arm on a seed has all rows of its table.
+is_done() {
+    [[ $(wc -l 2>/dev/null <"runs/study-$1-seed$2/$1/cycles.csv") -eq $(($3 + 1)) ]]
+}
+
+report() {  # STATUS ARM SEED
+    if (($1 == 0)); then echo "$(date +%H:%M) $2 seed $3: done"
+    elif (($1 > 128)); then echo "$(date +%H:%M) $2 seed $3: stopped, goes on next time"
+    else echo "$(date +%H:%M) $2 seed $3: FAILED, see runs/study-$2-seed$3/log.txt" | tee -a "$failures" >&2; fi
+}
+
+failures=$(mktemp)
+set -m # each job is a process group
+stop() {
+    for job in $(jobs -rp); do kill -- "-$job"; done
+    wait
+    exit 143
+}
+trap stop INT TERM HUP
+needs_pretext=' own-pretext cold-typiclust '
+if [[ -n $treated && ! -f runs/study-pretext/picks/cycles.csv ]]; then pretext; fi
+number=0
+for seed in $seeds; do
+    while read -r arm cycles most flags; do
+        [[ " ${arms//$'\n'/ } " == *" $arm "* ]] || continue
+        [[ $most == all || $number -lt $most ]] || continue
+        if [[ -z $treated && $needs_pretext == *" $arm "* ]]; then
+            echo "$arm seed $seed: left out, it needs --pretext-images"
+            continue
+        fi
+        ! is_done "$arm" "$seed" "$cycles" || continue
+        while (($(jobs -rp | wc -l) >= jobs)); do wait -n || true; done
+        mkdir -p "runs/study-$arm-seed$seed"
+        # shellcheck disable=SC2086
+        (
+            trap 'report $? "$arm" "$seed"' EXIT
+            cell "$arm" "$seed" "$cycles" $flags >>"runs/study-$arm-seed$seed/log.txt" 2>&1
+        ) </dev/null &
+    done < <(tail -n +3 <<<"$ARMS")
+    number=$((number + 1))
+done
+wait
+if [[ -s $failures ]]; then fail "failed: $(cut -d' ' -f2-4 "$failures" | tr '\n' ' ')"; fi
+
+# figure NAME BASELINE TITLE ARM ...: what ran of these arms, against one of them if any: a picture with its tables.
+figure() {
+    local name=$1 baseline=$2 title=$3 runs=() known=' ' arm seed cycles most flags; shift 3
+    while read -r arm cycles most flags; do
+        [[ " $baseline $* " == *" $arm "* ]] || continue
+        for seed in $seeds; do
+            if is_done "$arm" "$seed" "$cycles"; then runs+=("runs/study-$arm-seed$seed/$arm") known+="$arm "; fi
+        done
+    done < <(tail -n +3 <<<"$ARMS")
+    [[ ${#runs[@]} -gt 0 && (-z $baseline || $known == *" $baseline "*) ]] || return 0
+    local against=() others=${known// $baseline / }
+    [[ -z $baseline || -z ${others// /} ]] || against=(--baseline "$baseline")
+    echo; echo "== $title"
+    python utils/generate_acc_curves.py "${runs[@]}" --out "$out/study/$name.png" --title "$title" ${against[@]+"${against[@]}"}
+}
+
+out=docs
+[[ ${#fields[@]} -eq 0 ]] || out=figures # a shorter schedule is no result
+figure all "" "every arm" ${every//$'\n'/ }
+cp "$out/study/all.csv" "$out/study.csv"
+figure primary random "PT4AL and its controls, minus random" pt4al pt4al-text pt4al-shuffled pt4al-ascending margin
+figure order pt4al "orders and margin, minus PT4AL" pt4al-text pt4al-shuffled pt4al-ascending margin own-pretext pt4al-again
+figure settings pt4al "settings of the released code, minus PT4AL" normalized warm
+figure whole_pool margin "strategies on the whole pool, minus margin" entropy coreset badge
+figure cold_start cold-random "1,000 labels chosen with none, minus random" cold-2 cold-5 cold-9 cold-5-text cold-typiclust
