@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-Dataset = Literal["cifar10", "cifar100", "digits", "folder"]
+Dataset = Literal["cifar10", "cifar100", "digits", "folder", "unlabeled"]
 StrategyName = Literal[
     "confidence",
     "normalized_confidence",
@@ -32,8 +32,9 @@ class Config:
 
     # --- data
     dataset: Dataset = "cifar10"
-    """cifar10, cifar100 (downloaded), digits (comes with scikit-learn), or folder:
-    DATA_DIR/train/CLASS/*, DATA_DIR/test/CLASS/*."""
+    """cifar10, cifar100 (downloaded), digits (comes with scikit-learn), folder:
+    DATA_DIR/train/CLASS/*, DATA_DIR/test/CLASS/*; or unlabeled: DATA_DIR/pool/**, which a person
+    labels in DATA_DIR/labels.csv."""
     data_dir: str = "./DATA"
     """Where data sets are or are downloaded to; the first part of every image id."""
     img_size: int = 32
@@ -113,6 +114,9 @@ class Config:
     """Active-learning cycles (paper: 10)."""
     labels_per_cycle: int | None = None
     """Images labelled a cycle; None: a fifth of a batch (paper: 1,000 of 5,000)."""
+    test_labels: int = 0
+    """Images of an unlabeled pool drawn to test by, asked for first; the same for all strategies
+    (0: none, or DATA_DIR/test/CLASS/*)."""
     cold_start_batch: int = 0
     """The batch that main_pt4al.py takes its labelled set from, 0 being the hardest (released code:
     5)."""

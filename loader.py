@@ -5,9 +5,12 @@ A reader takes (config, split, room), split being "train" or "test", and gives
     labels   int64 (n,), indices into the classes
     names    `<class>/<file>` of each image, the end of its id
     classes  their names, in label order
+Of a pool that a person labels, labels are -1, names are paths below the data directory, and there
+are no classes.
 Pixels of more than `room` bytes are mapped from a temporary file instead of held in memory.
 """
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -51,8 +54,15 @@ def load_images(
         streams = pixels.nbytes > room
         data = torch.from_numpy(pixels).to("cpu" if streams else device)
         targets = torch.from_numpy(labels).to(device)
-        ids = [f"{config.data_dir}/{split}/{name}" for name in names]
-        result.append(Images(data, targets, ids, classes, device, streams))
+        by_person = config.dataset == "unlabeled" and split == "train"
+        # An id that begins with pool/ is one of a pool without labels.
+        top = f"./{config.data_dir}" if config.data_dir.startswith("pool") else config.data_dir
+        ids = names if by_person else [f"{top}/{split}/{name}" for name in names]
+        images = Images(data, targets, ids, classes, device, streams, by_person)
+        if by_person:
+            find_copies(images)
+            draw_test(images, config.test_labels if "test" in splits else 0, config.seed)
+        result.append(images)
     return result
 
 
@@ -70,6 +80,34 @@ def long_tail(labels: np.ndarray, ratio: float, seed: int) -> np.ndarray:
         target = int(sizes.max() / ratio ** (c / max(len(sizes) - 1, 1)))
         kept.append(order[labels[order] == c][: min(max(target, 1), size)])
     return np.sort(np.concatenate(kept))
+
+
+def find_copies(images: Images) -> None:
+    """Note the images that are copies of an earlier one, pixel for pixel, and say how many."""
+    first: dict[bytes, int] = {}
+    for i, image in enumerate(images.pixels.cpu().numpy()):
+        earlier = first.setdefault(hashlib.sha256(image).digest(), i)
+        if earlier != i:
+            images.copies[i] = earlier
+    if images.copies:
+        processes.say(
+            f"{len(images.copies)} images are copies of others, pixel for pixel: each is asked for once"
+        )
+
+
+def draw_test(images: Images, n: int, seed: int) -> None:
+    """Draw n images to test by, uniformly by seed, the same for all strategies.
+
+    Raises:
+        UserError: there are not so many.
+    """
+    candidates = images.eligible(range(len(images)))
+    if n >= len(candidates):
+        raise UserError(
+            f"test_labels is {n} but the pool holds {len(candidates)} different images: lower it"
+        )
+    order = torch.randperm(len(candidates), generator=generator(seed, "test")).tolist()
+    images.drawn = tuple(candidates[i] for i in sorted(order[:n]))
 
 
 def memory_of(device: torch.device) -> int:
@@ -128,7 +166,12 @@ def read_digits(config: Config, split: str, room: int) -> Split:
 def read_folder(config: Config, split: str, room: int) -> Split:
     """`<data_dir>/<split>/<class>/*`: any format that Pillow reads, any size."""
     classes = class_folders(config, split)
-    if split == "test" and classes != (expected := class_folders(config, "train", quiet=True)):
+    labelled = config.dataset == "folder"
+    if (
+        labelled
+        and split == "test"
+        and classes != (expected := class_folders(config, "train", quiet=True))
+    ):
         odd = sorted(set(classes) ^ set(expected))
         raise UserError(
             f"train and test of {config.data_dir} have different class folders: {', '.join(odd[:5])}"
@@ -143,14 +186,51 @@ def read_folder(config: Config, split: str, room: int) -> Split:
     return pixels, np.asarray(labels, dtype=np.int64), names, classes
 
 
+def read_unlabeled(config: Config, split: str, room: int) -> Split:
+    """`<data_dir>/pool/**`, images at any depth, whose folders mean nothing; the test set is
+    `<data_dir>/test/CLASS/*`, or empty where there is no such folder."""
+    root = Path(config.data_dir, "pool")
+    if split == "test" and Path(config.data_dir, "test").exists():
+        if config.test_labels:
+            raise UserError(
+                f"{config.data_dir}/test is there to test by: leave out --test-labels, or move it away"
+            )
+        return read_folder(config, split, room)
+    if split == "test":
+        pixels = np.empty((0, config.img_size, config.img_size, 3), np.uint8)
+        return pixels, np.empty(0, np.int64), [], []
+    if not root.is_dir():
+        raise UserError(
+            f"{root} is not a folder: --dataset unlabeled needs the images to label in {root}/"
+        )
+    paths = pool_files(root)
+    names = [path.relative_to(config.data_dir).as_posix() for path in paths]
+    pixels = decode(paths, config.img_size, config.resize, "pool", room)
+    return pixels, np.full(len(paths), -1, np.int64), names, []
+
+
+def pool_files(root: Path) -> list[Path]:
+    """The images below a folder at any depth, in the order of their paths; a folder that is linked to
+    twice is read once, and hidden ones are not."""
+    folders, seen, files = [root], set(), []
+    while folders:
+        folder = folders.pop()
+        if folder.resolve() not in seen:
+            seen.add(folder.resolve())
+            inner = sorted(path for path in folder.iterdir() if path.is_dir())
+            folders += [path for path in inner if not path.name.startswith(".")]
+            files += image_files(folder, nested=True)
+    if len(files) < 2:
+        raise UserError(f"{root} holds {len(files)} images: there is nothing to choose from")
+    return sorted(files, key=lambda path: path.as_posix())
+
+
 def class_folders(config: Config, split: str, quiet: bool = False) -> list[str]:
     """Names of the class folders, in numerical order when all are numbers, else by name. What else
     lies beside them is said, unless `quiet`."""
     root = Path(config.data_dir, split)
     if not root.is_dir():
-        raise UserError(
-            f"{root} is not a folder: --dataset folder needs {config.data_dir}/{{train,test}}/CLASS/*"
-        )
+        raise UserError(f"{root} is not a folder: --dataset {config.dataset} needs {root}/CLASS/*")
     folders = [path for path in root.iterdir() if path.is_dir()]
     hidden = [path for path in folders if path.name.startswith(".")]
     names = [path.name for path in folders if path not in hidden]
@@ -171,11 +251,14 @@ def class_folders(config: Config, split: str, quiet: bool = False) -> list[str]:
     return sort_classes(names)
 
 
-def image_files(folder: Path) -> list[Path]:
-    """The images of a class folder by name; what is none is counted and left out."""
+def image_files(folder: Path, nested: bool = False) -> list[Path]:
+    """The images of a folder by name; what is none is counted and left out. `nested`: folders in it
+    are read elsewhere, and it may hold no image itself."""
     files, keys = [], {}
     others: dict[str, int] = {}
     for path in sorted(folder.iterdir()):
+        if nested and path.is_dir():
+            continue
         if reason := no_image(path):
             others[reason] = others.get(reason, 0) + 1
             continue
@@ -189,7 +272,7 @@ def image_files(folder: Path) -> list[Path]:
         files.append(path)
     for reason, count in others.items():
         processes.say(f"{folder}: {count} {reason} are left out")
-    if not files:
+    if not files and not nested:
         raise UserError(f"class folder {folder} holds no image")
     return files
 
@@ -211,4 +294,5 @@ READERS: dict[str, Callable[[Config, str, int], Split]] = {
     "cifar100": read_cifar,
     "digits": read_digits,
     "folder": read_folder,
+    "unlabeled": read_unlabeled,
 }

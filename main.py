@@ -44,7 +44,7 @@ def main() -> None:
     needs_batches = by_batch or config.first_pick == "interval"
     batches, made_from = find_batches(config, pool) if needs_batches else ([], {})
     # Hardest first, where that is known.
-    everything = [i for batch in batches for i in batch] or list(range(len(pool)))
+    everything = [i for batch in batches for i in batch] or pool.eligible(range(len(pool)))
     k = labels_per_cycle(config, len(everything), batches if by_batch else [], config.cycles)
 
     needs_pretext = {config.first_pick, config.strategy} & PRETEXT

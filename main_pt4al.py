@@ -39,7 +39,7 @@ def main() -> None:
         batches, made_from = find_batches(config, pool)
         candidates = batches[config.cold_start_batch]
     else:
-        batches, made_from, candidates = [], {}, list(range(len(pool)))
+        batches, made_from, candidates = [], {}, pool.eligible(range(len(pool)))
     k = labels_per_cycle(config, len(pool), batches, cycles=1)
     pretext = load_pretext(config, pool) if config.first_pick in PRETEXT else None
 

@@ -109,16 +109,23 @@ def write_batches(
     for path in files:  # of an earlier cut into more batches
         if path.stem != "rotation_loss" and int(path.stem.removeprefix("batch_")) >= len(batches):
             path.unlink()
-    counts = [Counter(map(class_of, batch)) for batch in batches]
-    classes = sort_classes(set().union(*counts))
-    rows = [[i, *(count[name] for name in classes)] for i, count in enumerate(counts)]
-    write_csv(folder / CLASSES, ["batch", *classes], rows)
-    processes.say("images of each class, by batch:")
-    for row in [["batch", *classes], *rows]:
-        processes.say(" ".join(f"{x:>6}" for x in row))
+    if config.dataset != "unlabeled":
+        write_classes(folder / CLASSES, batches)
     written = {path.name: sha256_of(path) for path in batch_files(folder)}
     write_json(note, {**record, "files": written})
     processes.say(f"{sum(map(len, batches))} images in {len(batches)} batches: {folder}")
+
+
+def write_classes(path: Path, batches: list[list[str]]) -> None:
+    """How many images of each class are in each batch, by their ids: to a table and to the
+    person."""
+    counts = [Counter(map(class_of, batch)) for batch in batches]
+    classes = sort_classes(set().union(*counts))
+    rows = [[i, *(count[name] for name in classes)] for i, count in enumerate(counts)]
+    write_csv(path, ["batch", *classes], rows)
+    processes.say("images of each class, by batch:")
+    for row in [["batch", *classes], *rows]:
+        processes.say(" ".join(f"{x:>6}" for x in row))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,10 @@ def main() -> None:
         learner.open()
         while not learner.finished:
             if not learner.has_labels:
-                learner.label(list(range(len(pool))))
+                everything = list(range(len(pool)))
+                if learner.person:
+                    everything = processes.from_main(learner.person.everything)
+                learner.label(everything)
             learner.train()
 
 

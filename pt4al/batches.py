@@ -87,7 +87,8 @@ def split(items: Sequence[str], parts: int) -> list[list[str]]:
 
 
 def find_batches(config: Config, pool: Images) -> tuple[list[list[int]], dict[str, Any]]:
-    """The batches of this experiment as pool positions, and what a run records of their origin.
+    """The batches of this experiment as pool positions that a cycle may choose, and what a run
+    records of their origin.
 
     Released or hand-written files carry no record: they are taken as they are. Batches that leave
     out part of the pool are said, and batches made from other images than the pool's.
@@ -120,7 +121,8 @@ def find_batches(config: Config, pool: Images) -> tuple[list[list[int]], dict[st
         changed = [name for name, digest in written.items() if files.get(name) != digest]
         if changed:
             processes.say(f"note: {folder}/{changed[0]} is no longer as make_batches.py wrote it")
-    return batches, {"batches": digest, "batches_made_from": made_from, "files": files}
+    made_from = {"batches": digest, "batches_made_from": made_from, "files": files}
+    return [pool.eligible(batch) for batch in batches], made_from
 
 
 def read_note(path: Path) -> tuple[Record, dict[str, str]]:
@@ -201,6 +203,8 @@ def read_batches(folder: Path, num_batches: int, position_of: dict[str, int]) ->
 def several_ids(line: str, position: int | None) -> bool:
     """Whether a line looks like a list of ids: an image file's ending in its midst, or, where its
     last three parts are an id of the pool, before these."""
+    if position is not None and line.startswith("pool/"):  # all of it is an id
+        return False
     text = line if position is None else "/".join(line.replace("\\", "/").split("/")[:-3]) + "/"
     words = re.findall(r"(\.\w+)[\s,;]+\S*/", text)
     return any(word.lower() in SUFFIXES for word in words)

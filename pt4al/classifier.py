@@ -50,7 +50,7 @@ class Classification:
             positions=positions,
             passes=passes,
             num_passes=1,
-            evaluate=self.evaluate,
+            evaluate=self.evaluate if len(self.test) else None,
             eval_cost=len(self.test),
             labels=len(positions),
             repeats=max(1, math.ceil(config.min_epoch_images / len(positions))),
@@ -96,7 +96,10 @@ class Classification:
         return F.cross_entropy(logits, labels).item(), accuracy
 
     def per_class(self, net: nn.Module, cycle: int) -> list[list[object]]:
-        """Rows of per_class.csv; a class that was never predicted has precision 0."""
+        """Rows of per_class.csv; a class that was never predicted has precision 0, one without test
+        images recall 0."""
+        if not len(self.test):
+            return []
         from sklearn.metrics import precision_recall_fscore_support  # takes a second to import
 
         truth, predicted = self.test.labels.cpu().numpy(), self.test_logits(net).argmax(1).numpy()

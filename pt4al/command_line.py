@@ -26,7 +26,7 @@ RANGES = {
     "epochs": (1, 10**6), "batch_size": (1, 10**6), "momentum": (0, 1), "weight_decay": (0, 1e6),
     "crop_padding": (0, 511), "eval_every": (1, 10**6), "eval_batch_size": (1, 10**6), "checkpoint_every": (1, 10**6),
     "threads": (0, 1024), "seed": (0, 2**63 - 1), "resident_share": (0, 1e6),
-    "min_epoch_images": (0, 10**9), "imbalance": (1, 1e6),
+    "min_epoch_images": (0, 10**9), "imbalance": (1, 1e6), "test_labels": (0, 10**9),
 }  # fmt: skip
 
 
@@ -63,6 +63,13 @@ def check(config: Config, used: tuple[str, ...]) -> None:
         raise UserError(
             f"cold_start_batch is {config.cold_start_batch}: it must be below num_batches {config.num_batches}"
         )
+    by_person = config.dataset == "unlabeled"
+    if by_person and config.imbalance > 1:
+        raise UserError(
+            f"imbalance is {config.imbalance}: nobody knows yet which images to leave out"
+        )
+    if config.test_labels and not by_person:
+        raise UserError(f"test_labels is {config.test_labels}: it is for --dataset unlabeled")
     if set(config.data_dir) & set("\n\r\0"):
         raise UserError(f"data_dir is {config.data_dir!r}: it must not hold a line end")
     for name in ("experiment", "run_name"):

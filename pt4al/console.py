@@ -15,6 +15,10 @@ class UserError(Exception):
     exit status 2."""
 
 
+class Waiting(Exception):
+    """A person has to label images before the run goes on. Printed as one line, exit status 3."""
+
+
 class Stopped(BaseException):
     """A signal arrived. Not an `Exception`, so that nothing on the way catches it by accident."""
 
@@ -67,8 +71,8 @@ def open_streams() -> None:
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Call `main` and end the process with its exit status: 0, 2 (bad input), 128 + the number of
-    the signal that stopped it (SIGPIPE where nobody reads the output any more)."""
+    """Call `main` and end the process with its exit status: 0, 2 (bad input), 3 (labels are awaited),
+    128 + the number of the signal that stopped it (SIGPIPE where nobody reads the output any more)."""
     open_streams()
     for number in SIGNALS:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
@@ -80,6 +84,10 @@ def run_script(main: Callable[[], None]) -> None:
     except UserError as error:
         fail(str(error))
         status = 2
+    except Waiting as wait:
+        if os.environ.get("RANK", "0") == "0":
+            print(printable(str(wait)), flush=True)
+        status = 3
     except Stopped as stop:
         again = (
             "the same command without --restart" if "--restart" in sys.argv else "the same command"

@@ -2,14 +2,15 @@
 
 An image id is `<data_dir>/<split>/<class>/<file>` as in the released code, e.g.
 `./DATA/train/8/23583.png`. It is looked up by its last three parts without the extension
-(`train/8/23583`), so that files move between machines.
+(`train/8/23583`), so that files move between machines. In a pool without labels it is the path
+below the folder of photographs, `pool/anywhere/x.jpg`, and looked up by all of it.
 """
 
 import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from PIL import Image
@@ -39,8 +40,10 @@ SUFFIXES: set[str] = image_suffixes()
 
 
 def id_key(image_id: str) -> str:
-    """`/any/where/train/8/23583.png` -> `train/8/23583`; backslashes count as slashes."""
-    key = "/".join(image_id.replace("\\", "/").split("/")[-3:])
+    """`/any/where/train/8/23583.png` -> `train/8/23583`, `pool/a/b/c/x.jpg` -> `pool/a/b/c/x`;
+    backslashes count as slashes."""
+    path = image_id.replace("\\", "/")
+    key = path if path.startswith("pool/") else "/".join(path.split("/")[-3:])
     stem, dot, suffix = key.rpartition(".")
     return stem if dot and f".{suffix.lower()}" in SUFFIXES else key
 
@@ -72,6 +75,10 @@ class Images:
         classes: names of the classes, in label order.
         device: where `stream` delivers.
         streams: whether pixels stay in host memory and are sent over part by part.
+        by_person: whether a person gives the labels: they and the classes then change from cycle to
+            cycle, and are no part of the data.
+        copies: for an image that is a copy of an earlier one, pixel for pixel, the position of that.
+        drawn: positions of the images that are drawn to test by.
     """
 
     pixels: Tensor
@@ -80,6 +87,9 @@ class Images:
     classes: list[str]
     device: torch.device
     streams: bool = False
+    by_person: bool = False
+    copies: dict[int, int] = field(default_factory=dict)
+    drawn: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -125,17 +135,24 @@ class Images:
             return images.pin_memory().to(self.device, non_blocking=True), lane.record_event()
 
     def fingerprint(self) -> str:
-        """SHA-256 over pixels, labels, class names and id keys: equal if and only if the data
-        are."""
-        digest = hashlib.sha256(str((tuple(self.pixels.shape), self.classes)).encode())
+        """SHA-256 over pixels, id keys, and, unless a person gives them, labels and class names:
+        equal if and only if the data are."""
+        classes = [] if self.by_person else self.classes
+        digest = hashlib.sha256(str((tuple(self.pixels.shape), classes)).encode())
         digest.update(self.pixels.cpu().numpy())
-        digest.update(self.labels.cpu().numpy())
+        if not self.by_person:
+            digest.update(self.labels.cpu().numpy())
         digest.update("\n".join(map(id_key, self.ids)).encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
     def pixel_hashes(self) -> set[int]:
         """A hash of each image's pixels."""
         return {hash(image.tobytes()) for image in self.pixels.cpu().numpy()}
+
+    def eligible(self, positions: Iterable[int]) -> list[int]:
+        """Those that a cycle may choose: no copies, and none that is drawn to test by."""
+        left_out = {*self.copies, *self.drawn}
+        return [i for i in positions if i not in left_out]
 
     def positions_by_key(self) -> dict[str, int]:
         """Pool position by the last three parts of the id."""

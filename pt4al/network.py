@@ -129,6 +129,20 @@ def fold_batchnorm(net: nn.Module) -> nn.Module:
     return net
 
 
+def carry_over(
+    old: nn.Module, old_classes: list[str], new: nn.Module, new_classes: list[str]
+) -> None:
+    """Give a network the weights of one that knows other classes: of the last layer the rows of the
+    classes that both know, by name; the other rows stay as they are."""
+    weights, ours = old.state_dict(), new.state_dict()
+    for name in ("linear.weight", "linear.bias"):
+        for row, label in enumerate(new_classes):
+            if label in old_classes:
+                ours[name][row] = weights[name][old_classes.index(label)]
+        weights[name] = ours[name]
+    new.load_state_dict(weights)
+
+
 def make_optimizer(net: nn.Module, config: Config) -> torch.optim.SGD:
     return torch.optim.SGD(
         net.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay

@@ -35,7 +35,7 @@ TRAINING = (
 )  # fmt: skip
 ROTATION = ("rotation_epochs", "rotation_batch_size", "rotation_milestones")
 CLASSIFIER = (
-    "epochs", "min_epoch_images", "batch_size", "milestones", "crop_padding", "flip", "select",
+    "epochs", "min_epoch_images", "batch_size", "milestones", "crop_padding", "flip", "select", "test_labels",
 )  # fmt: skip
 CYCLES = ("strategy", "candidates", "first_pick", "cycles", "labels_per_cycle", "init")
 COLD_START = ("first_pick", "labels_per_cycle", "cold_start_batch")

@@ -39,7 +39,7 @@ class RunFolder:
         self.last = self.weights / "last.pth"
         self.previous = self.weights / "previous.pth"
         self.last_is_whole = True
-        self.saved: tuple[int, int] | None = None
+        self.saved: tuple[int, ...] | None = None
         self.saved_at, self.saving_seconds = 0.0, 0.0
         self.pending: State | None = None
         self.seconds: Seconds = {}
@@ -83,6 +83,7 @@ class RunFolder:
         processes.check_same(inputs, "data or batches")
         self.ids = ids
         self.record, state = processes.from_main(lambda: self._open(inputs))
+        self.pending = None if state is None else dict(state)
         return state
 
     def _open(self, inputs: dict[str, Any]) -> tuple[Record, State | None]:
@@ -175,6 +176,13 @@ class RunFolder:
         run."""
         self.pending = {**state, "record": self.record}
 
+    def keep_choice(self, state: State) -> None:
+        """Save what is chosen for the next cycle beside the state that it was chosen by."""
+        if self.pending is None:  # nothing is trained yet
+            self.keep(state)
+        self.pending = {**self.pending, "labeled": state["labeled"]}
+        self.save()
+
     def save(self) -> None:
         """Write the remembered state, after every table that follows from it, unless it is on disk."""
         state = self.pending
@@ -239,6 +247,7 @@ def is_state(state: State, pool_size: int) -> bool:
     return all(isinstance(i, int) and 0 <= i < pool_size for i in picks)
 
 
-def position(state: State) -> tuple[int, int]:
-    """Where a state stands; the end of a run comes after its last epoch."""
-    return state["cycle"], state["finished_epoch"] + state["finished"]
+def position(state: State) -> tuple[int, ...]:
+    """Where a state stands: the end of a run comes after its last epoch, and a choice for the next
+    cycle after the last epoch of this one."""
+    return state["cycle"], state["finished_epoch"] + state["finished"], len(state["labeled"])

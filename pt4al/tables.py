@@ -13,9 +13,17 @@ METRICS = ("cycle", "labels", "epoch", "lr", "train_loss", "train_accuracy", "te
            "best_accuracy", "seconds")  # fmt: skip
 CYCLES = ("cycle", "labels", "best_accuracy", "best_epoch", "last_accuracy", "seconds")
 PER_CLASS = ("cycle", "class", "support", "precision", "recall", "f1")
+ANSWERS = ("cycle", "asked", "labeled", "unsure", "unasked", "changed", "test_images", "accuracy_low",
+           "accuracy_high")  # fmt: skip
+REVIEW = ("file_name", "label", "predicted", "probability", "cycle")
 NAMES = ("metrics.csv", "cycles.csv", "per_class.csv")
+# Of a pool that a person labels. to_label.csv may hold answers: it is not ours to delete.
+PERSONS = (
+    "answers.csv", "review.csv", "predictions.csv", "disagreements.csv", "to_label.json", "label_config.xml",
+)  # fmt: skip
 
 State = dict[str, Any]
+Taken = dict[str, Any]  # the answers of a person that a cycle trains with: state["answers"][cycle]
 Seconds = dict[tuple[int, int], float]  # by cycle and epoch
 
 
@@ -30,6 +38,41 @@ def write_tables(folder: Path, state: State, seconds: Seconds, ids: list[str]) -
         write_csv(folder / "per_class.csv", PER_CLASS, state["per_class"])
     for cycle, picks in enumerate(state["labeled"]):
         write_labeled(folder, cycle, [ids[i] for i in picks])
+    if state.get("answers"):
+        write_answers(folder, state, ids)
+
+
+def write_answers(folder: Path, state: State, ids: list[str]) -> None:
+    """What a person said and the run made of it: `answers.csv`, a row a cycle; the labels that each
+    cycle was trained with; `review.csv`, the labels that look wrong."""
+    taken = state["answers"]
+    last = {row[0]: row[4] for row in state["cycles"]}
+    rows = []
+    for cycle, answers in enumerate(taken):
+        n, accuracy = answers["test_images"], last.get(cycle)
+        interval = (None, None) if accuracy is None else wilson(accuracy, n)
+        names = [answers[name] for name in ("asked", "unsure", "unasked", "changed")]
+        rows.append([cycle, names[0], len(answers["positions"]), *names[1:], n, *interval])
+        labels = zip(answers["positions"].tolist(), answers["labels"].tolist(), strict=True)
+        used = [[ids[i], answers["classes"][label]] for i, label in labels]
+        write_csv(folder / "labeled" / f"cycle_{cycle}.csv", ("file_name", "label"), used)
+    write_csv(folder / "answers.csv", ANSWERS, rows)
+    labels = zip(taken[-1]["positions"].tolist(), taken[-1]["labels"].tolist(), strict=True)
+    now = {i: taken[-1]["classes"][label] for i, label in labels}
+    doubts = sorted(
+        (row for row in state["review"] if now.get(row[1]) == row[2]), key=lambda x: x[4]
+    )
+    if len(taken) > 1:
+        review = [[ids[i], *rest, cycle] for cycle, i, *rest in doubts[:20]]
+        write_csv(folder / "review.csv", REVIEW, review)
+
+
+def wilson(accuracy: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of an accuracy in percent that was measured on n images (Wilson 1927)."""
+    p, z = accuracy / 100, 1.959963984540054
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
+    return 100 * max(centre - half, 0.0), 100 * min(centre + half, 1.0)
 
 
 def write_labeled(folder: Path, cycle: int, ids: list[str]) -> None:
@@ -42,9 +85,9 @@ def write_labeled(folder: Path, cycle: int, ids: list[str]) -> None:
 
 def table_files(folder: Path) -> list[Path]:
     """The files in `folder` that have the names of what `write_tables` writes."""
-    labeled = sorted((folder / "labeled").glob("cycle_*.txt"))
-    picks = [path for path in labeled if re.fullmatch(r"cycle_\d+\.txt", path.name)]
-    return [folder / name for name in NAMES if (folder / name).exists()] + picks
+    pattern, inner = r"cycle_\d+\.(txt|csv)|test\.txt", sorted((folder / "labeled").glob("*"))
+    picks = [path for path in inner if re.fullmatch(pattern, path.name)]
+    return [folder / name for name in (*NAMES, *PERSONS) if (folder / name).exists()] + picks
 
 
 def seconds_of(seconds: Seconds, cycle: int) -> float:

@@ -31,7 +31,7 @@ class Task(NamedTuple):
         passes: (cycle, epoch, repeat) -> function of uint8 images (b, 3, h, w) and their positions (b,)
             that yields the forward passes of one step as (inputs float32 (b, 3, h, w), targets
             int64 (b,)); `num_passes` of them.
-        evaluate: network -> (mean loss, accuracy in percent).
+        evaluate: network -> (mean loss, accuracy in percent); None where there is no test set.
         eval_cost: images that `evaluate` scores, for the estimate of the time left.
         repeats: how often an epoch passes over the images.
     """
@@ -40,7 +40,7 @@ class Task(NamedTuple):
     positions: Tensor
     passes: Callable[[int, int, int], Callable[[Tensor, Tensor], Iterable[tuple[Tensor, Tensor]]]]
     num_passes: int
-    evaluate: Callable[[nn.Module], tuple[float, float]]
+    evaluate: Callable[[nn.Module], tuple[float, float]] | None
     eval_cost: int
     labels: int
     epochs: int
@@ -157,9 +157,8 @@ def train_cycle(
             if problem is None and not is_finite(net):
                 problem = "the weights are no longer finite"
             test_loss = test_accuracy = None
-            if problem is None and (
-                (epoch + 1) % config.eval_every == 0 or epoch == task.epochs - 1
-            ):
+            its_turn = (epoch + 1) % config.eval_every == 0 or epoch == task.epochs - 1
+            if problem is None and task.evaluate and its_turn:
                 test_loss, test_accuracy = task.evaluate(net)
                 if not math.isfinite(test_loss):
                     problem = f"the test loss is {test_loss}"

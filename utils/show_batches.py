@@ -52,6 +52,9 @@ def main() -> None:
         len(batches), 2, figsize=(12, 0.75 * len(batches) + 0.9), squeeze=False, layout="constrained",
         width_ratios=[3, 1], sharex="col",
     )  # fmt: skip
+    if not pool.classes:  # nobody knows them yet
+        for axis in axes[:, 1]:
+            axis.remove()
     for i, (batch, (left, right)) in enumerate(zip(batches, axes, strict=True)):
         shown = [batch[j] for j in even_intervals(len(batch), min(IMAGES_A_ROW, len(batch)))]
         pixels = pool.pixels[torch.tensor(shown)].numpy()
@@ -60,12 +63,14 @@ def main() -> None:
         losses = [loss_of[key] for key in (id_key(pool.ids[j]) for j in batch) if key in loss_of]
         span = f"{max(losses):.2g} to {min(losses):.2g}" if losses else "no losses"
         left.set_ylabel(f"batch {i}\n{span}", rotation=0, ha="right", va="center", fontsize=8)
+        if not pool.classes:
+            continue
         counts = np.bincount(pool.labels[torch.tensor(batch)].numpy(), minlength=len(pool.classes))
         right.bar(range(len(counts)), 100 * counts / len(batch), color="tab:blue")
         right.axhline(100 / len(counts), color="grey", lw=0.5, ls=":")
         right.tick_params(labelsize=7)
         right.set_ylabel("%", fontsize=7, rotation=0)
-    if len(pool.classes) <= 20:
+    if 0 < len(pool.classes) <= 20:
         axes[-1, 1].set_xticks(
             range(len(pool.classes)),
             [name.encode(errors="replace").decode().replace("$", r"\$") for name in pool.classes],

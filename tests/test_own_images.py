@@ -1,0 +1,631 @@
+"""A pool that nobody has labelled: the same scripts, and a scripted person who answers when a run waits."""
+
+import csv
+import random
+import shutil
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from shell import RANDOM_BASELINE, rows, run, start_forked
+
+from config import DIGITS, Config
+from loader import load_images
+from pt4al.answers import doubtful
+from pt4al.files import load_checkpoint
+from pt4al.images import id_key
+from pt4al.network import carry_over, fresh_network
+from pt4al.tables import wilson
+
+TINY = ["--img-size", "16", "--width", "8", "--rotation-epochs", "2", "--epochs", "2", "--milestones", "1",
+        "--eval-every", "2", "--crop-padding", "1", "--lr", "0.03", "--batch-size", "16", "--threads", "1",
+        "--no-flip"]  # fmt: skip
+OWN = ["--dataset", "unlabeled", "--data-dir", "photos", "--experiment", "own"]
+KNOWN = ["--dataset", "folder", "--data-dir", "known", "--experiment", "known"]
+RUN = Path("runs/own/main-confidence")
+
+
+# --- photographs and a person
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """300 digits twice: `known`, in class folders, and `photos`, flat, in the same order, with the
+    truth beside them."""
+    work = tmp_path_factory.mktemp("photos")
+    pool, test = load_images(DIGITS, torch.device("cpu"))
+    truth = []
+    for images, split, most in ((pool, "train", 300), (test, "test", 100)):
+        chosen = sorted(range(most), key=lambda i: (images.labels[i].item(), i))
+        for rank, i in enumerate(chosen):
+            label, picture = str(images.labels[i].item()), Image.fromarray(images.pixels[i].numpy())
+            names = [work / "known" / split / label / f"{rank:05}.png"]
+            if split == "train":
+                names.append(work / "photos/pool" / f"{rank:05}.png")
+                truth.append([f"pool/{rank:05}.png", label])
+            else:
+                names.append(work / "photos/test" / label / f"{rank:05}.png")
+            for name in names:
+                name.parent.mkdir(parents=True, exist_ok=True)
+                picture.save(name)
+    with (work / "truth.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["file_name", "label"], *truth])
+    return work
+
+
+@pytest.fixture
+def work(photos: Path, tmp_path: Path) -> Path:
+    """A folder with photographs, and batches of them, in which a run has not begun."""
+    folder = tmp_path / "work"
+    shutil.copytree(photos, folder)
+    return folder
+
+
+@pytest.fixture
+def untested(work: Path) -> Path:
+    shutil.rmtree(work / "photos/test")
+    return work
+
+
+def truth_of(folder: Path) -> dict[str, str]:
+    return {row["file_name"]: row["label"] for row in rows(folder / "truth.csv")}
+
+
+def waiting(folder: Path, tables: Path = RUN) -> list[str]:
+    """The images that a run waits for."""
+    path = folder / tables / "to_label.csv"
+    return [row["file_name"] for row in rows(path) if not row["label"]] if path.exists() else []
+
+
+def say(folder: Path, labels: dict[str, str], more: tuple[str, ...] = ()) -> None:
+    """Append rows to labels.csv."""
+    path = folder / "photos/labels.csv"
+    fresh = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.writer(file)
+        if fresh:
+            writer.writerow(["file_name", "label", *(["annotator"] if more else [])])
+        writer.writerows([name, label, *more] for name, label in labels.items())
+
+
+def answer(folder: Path, tables: Path = RUN, **changed: str) -> list[str]:
+    """Answer with the truth what a run waits for."""
+    truth, asked = truth_of(folder), waiting(folder, tables)
+    say(folder, {name: changed.get(name, truth[name]) for name in asked})
+    return asked
+
+
+def own(folder: Path, script: str = "main.py", *flags: str, status: int = 0):
+    cycles = ["--num-batches", "5"] if script != "whole_dataset.py" else []
+    return run(folder, script, *OWN, *TINY, *cycles, *flags, status=status)
+
+
+def until_done(folder: Path, *flags: str, script: str = "main.py", tables: Path = RUN) -> int:
+    """Run and answer in turns; how often it waited."""
+    for stops in range(20):
+        process = run_any(folder, script, *flags)
+        if process.returncode == 0:
+            return stops
+        assert process.returncode == 3, process.stderr
+        assert answer(folder, tables), process.stdout
+    raise AssertionError("it never ends")
+
+
+def run_any(folder: Path, script: str, *flags: str):
+    try:
+        return own(folder, script, *flags, status=3)
+    except AssertionError:
+        return own(folder, script, *flags, status=0)
+
+
+def prepare(folder: Path) -> None:
+    """Batches without a pretext network: a loss file drawn by a fixed seed."""
+    source = random.Random(0)
+    lines = [f"{source.random():.6f}_{name}" for name in truth_of(folder)]
+    (folder / "losses.txt").write_text("\n".join(lines) + "\n")
+    own(folder, "make_batches.py", "--losses", "losses.txt")
+
+
+# --- the proof
+
+
+@pytest.mark.slow
+def test_a_person_who_tells_the_truth_gives_the_simulated_run(work: Path):
+    """Ten stops, with kills between: the same picks, weights and tables, bit for bit."""
+    flags = ["--num-batches", "10", "--cycles", "10", "--labels-per-cycle", "6"]
+    for script in ("rotation.py", "make_batches.py", "main.py"):
+        run(work, script, *KNOWN, *TINY, *flags)
+    for script in ("rotation.py", "make_batches.py"):
+        run(work, script, *OWN, *TINY, *flags)
+    source, kills = random.Random(5), 0
+    for cycle in range(10):
+        for _ in range(2):
+            kills += killed(work, [*OWN, *TINY, *flags], source.uniform(0.2, 1.5))
+        done = run(work, "main.py", *OWN, *TINY, *flags, status=3)
+        assert f"cycle {cycle} waits for 6 of 6 labels: {RUN}/to_label.csv" in done.stdout
+        if cycle % 2:
+            answer(work)
+        else:  # in the file itself
+            path, truth = work / RUN / "to_label.csv", truth_of(work)
+            table = [
+                [row["file_name"], row["label"] or truth[row["file_name"]]] for row in rows(path)
+            ]
+            path.write_text("file_name;label\r\n" + "".join(f"{a};{b}\r\n" for a, b in table))
+    run(work, "main.py", *OWN, *TINY, *flags)
+    assert kills >= 5
+    names = list(truth_of(work))
+    simulated = Path("runs/known/main-confidence")
+    for cycle in range(10):
+        theirs = (work / simulated / f"labeled/cycle_{cycle}.txt").read_text().split()
+        ours = (work / RUN / f"labeled/cycle_{cycle}.txt").read_text().split()
+        assert ours == [names[int(Path(name).stem)] for name in theirs]
+        a, b = (
+            load_checkpoint(work / f"checkpoint/{experiment}/main-confidence/main_{cycle}.pth")
+            for experiment in ("known", "own")
+        )
+        assert all(torch.equal(a["net"][name], b["net"][name]) for name in a["net"])
+        assert (a["acc"], a["epoch"], a["classes"]) == (b["acc"], b["epoch"], b["classes"])
+    for name in ("metrics.csv", "cycles.csv", "per_class.csv"):
+        a, b = (
+            [{k: v for k, v in row.items() if k != "seconds"} for row in rows(work / tables / name)]
+            for tables in (simulated, RUN)
+        )
+        assert a == b and a
+    a, b = (
+        load_checkpoint(work / f"checkpoint/{experiment}/main-confidence/last.pth")
+        for experiment in ("known", "own")
+    )
+    assert all(torch.equal(x, y) for x, y in zip(a["momentum"], b["momentum"], strict=True))
+    losses = [(work / f"loss/{x}/rotation_loss.txt").read_text().split() for x in ("known", "own")]
+    assert [x.split("_")[0] for x in losses[0]] == [x.split("_")[0] for x in losses[1]]
+    predictions = rows(work / RUN / "predictions.csv")
+    assert [row["file_name"] for row in predictions] == names
+    assert all(0 < float(row["confidence"]) <= 1 for row in predictions)
+
+
+def killed(folder: Path, flags: list[str], after: float) -> int:
+    """Start main.py and kill it; 1 where it was still at work."""
+    process = start_forked(folder, "main.py", tuple(flags), {}, folder / ".out", folder / ".err")
+    process.join(after)
+    alive = process.exitcode is None
+    process.kill()
+    process.join()
+    assert alive or process.exitcode in (0, 3), (folder / ".err").read_text()
+    return int(alive)
+
+
+# --- the loop
+
+
+def test_a_run_asks_waits_and_goes_on(work: Path):
+    prepare(work)
+    flags = ["--cycles", "2", "--labels-per-cycle", "10"]
+    done = own(work, "main.py", *flags, status=3)
+    assert done.stderr == "" and "cycle 0 waits for 10 of 10 labels" in done.stdout
+    asked = waiting(work)
+    assert asked == (work / RUN / "labeled/cycle_0.txt").read_text().split()
+    say(work, {asked[0]: "0", asked[1]: "?", "pool/00007.png": "0"})
+    before = (work / "photos/labels.csv").read_bytes()
+    done = own(work, "main.py", *flags, status=3)
+    assert "cycle 0 waits for 8 of 10 labels" in done.stdout and waiting(work) == asked[2:]
+    assert (work / "photos/labels.csv").read_bytes() == before
+    answer(work)
+    own(work, "main.py", *flags, status=3)
+    second = waiting(work)
+    assert len(second) == 10 and not {*second} & {*asked, "pool/00007.png"}
+    answer(work)
+    own(work, "main.py", *flags)
+    # 9 of the first cycle are sure, one was given unasked
+    table = rows(work / RUN / "answers.csv")
+    assert [(x["asked"], x["labeled"], x["unsure"], x["unasked"]) for x in table] == [
+        ("10", "10", "1", "1"), ("20", "20", "1", "1")
+    ]  # fmt: skip
+    used = {row["file_name"] for row in rows(work / RUN / "labeled/cycle_1.csv")}
+    assert used == {*asked, *second, "pool/00007.png"} - {asked[1]}
+    assert [row["labels"] for row in rows(work / RUN / "cycles.csv")] == ["10", "20"]
+    assert (
+        not (work / RUN / "to_label.csv").exists() and not (work / RUN / "to_label.json").exists()
+    )
+    assert "is finished" in own(work, "main.py", *flags).stdout
+
+
+def test_labels_are_asked_once_for_all_strategies_and_restarts(work: Path):
+    prepare(work)
+    flags = ["--cycles", "2", "--labels-per-cycle", "10"]
+    until_done(work, *flags)
+    labels = (work / "photos/labels.csv").read_bytes()
+    other = Path("runs/own/main-random")
+    own(work, "main.py", *flags, *RANDOM_BASELINE, status=3)
+    known = {row["file_name"] for row in rows(work / "photos/labels.csv")}
+    assert waiting(work, other) and not known & {*waiting(work, other)}
+    until_done(work, *flags, *RANDOM_BASELINE, tables=other)
+    # What the first run asked for is no gift to the second.
+    assert [row["unasked"] for row in rows(work / other / "answers.csv")] == ["0", "0"]
+    assert [row["labels"] for row in rows(work / other / "cycles.csv")] == ["10", "20"]
+    before = (work / RUN / "predictions.csv").read_bytes()
+    own(work, "main.py", *flags, "--restart")
+    assert (work / RUN / "predictions.csv").read_bytes() == before
+    assert (work / "photos/labels.csv").read_bytes().startswith(labels)
+
+
+def test_restart_keeps_the_answers_in_to_label_csv(work: Path):
+    prepare(work)
+    flags = ["--cycles", "1", "--labels-per-cycle", "10"]
+    own(work, "main.py", *flags, status=3)
+    path, truth = work / RUN / "to_label.csv", truth_of(work)
+    asked = waiting(work)
+    table = [[name, truth[name] if i < 4 else ""] for i, name in enumerate(asked)]
+    path.write_text("file_name,label\n" + "".join(f"{a},{b}\n" for a, b in table))
+    own(work, "main.py", *flags, "--restart", status=3)
+    assert waiting(work) == asked[4:]
+    kept = {row["file_name"]: row["label"] for row in rows(path) if row["label"]}
+    assert kept == {name: truth[name] for name in asked[:4]}
+    answer(work)
+    own(work, "main.py", *flags)
+    assert {row["file_name"] for row in rows(path)} == {*asked[:4]}
+
+
+def test_labels_that_change_while_a_cycle_trains_take_effect_at_the_next(work: Path):
+    """A run killed in cycle 1 goes on with the labels that it began the cycle with."""
+    prepare(work)
+    flags = [
+        "--cycles",
+        "3",
+        "--labels-per-cycle",
+        "10",
+        "--epochs",
+        "30",
+        "--checkpoint-every",
+        "1",
+    ]
+    own(work, "main.py", *flags, status=3)
+    first = answer(work)
+    own(work, "main.py", *flags, status=3)
+    answer(work)
+    shutil.copytree(work, work.parent / "calm")
+    process = start_forked(
+        work,
+        "main.py",
+        (*OWN, *TINY, "--num-batches", "5", *flags),
+        {},
+        work / ".out",
+        work / ".err",
+    )
+    deadline = time.monotonic() + 60
+    while (
+        "cycle 1  labels 20  epoch 3" not in (work / ".out").read_text()
+        if (work / ".out").exists()
+        else True
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.terminate()
+    process.join(60)
+    assert process.exitcode == 128 + signal.SIGTERM
+    path = work / "photos/labels.csv"
+    text, truth = path.read_text(), truth_of(work)
+    path.write_text(
+        text.replace(f"{first[0]},{truth[first[0]]}\n", f"{first[0]},{9 - int(truth[first[0]])}\n")
+    )
+    assert path.read_text() != text
+    own(work, "main.py", *flags, status=3)
+    own(work.parent / "calm", "main.py", *flags, status=3)
+    a, b = (
+        load_checkpoint(folder / "checkpoint/own/main-confidence/main_1.pth")["net"]
+        for folder in (work, work.parent / "calm")
+    )
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    answer(work)
+    done = own(work, "main.py", *flags)
+    assert "1 labels of earlier cycles changed: used from cycle 2 on" in done.stdout
+    changed = [
+        {x["file_name"]: x["label"] for x in rows(work / RUN / f"labeled/cycle_{i}.csv")}
+        for i in (1, 2)
+    ]
+    assert [x[first[0]] for x in changed] == [truth[first[0]], str(9 - int(truth[first[0]]))]
+    assert [row["changed"] for row in rows(work / RUN / "answers.csv")] == ["0", "0", "1"]
+
+
+def test_cold_start_and_whole_dataset(work: Path):
+    prepare(work)
+    cold = Path("runs/own/cold-start-interval")
+    own(work, "main_pt4al.py", "--labels-per-cycle", "12", status=3)
+    assert len(answer(work, cold)) == 12
+    own(work, "main_pt4al.py", "--labels-per-cycle", "12")
+    say(work, {"pool/00003.png": "0", "pool/00005.png": "?"})
+    done = own(work, "whole_dataset.py")
+    assert ": 13 labels" in done.stdout
+    assert len(rows(work / "runs/own/whole-dataset/predictions.csv")) == 300
+    say(work, {"pool/00004.png": "0"})
+    assert "is finished" in own(work, "whole_dataset.py").stdout
+
+
+def test_without_any_label_the_whole_dataset_is_refused(work: Path):
+    assert "holds no label yet" in own(work, "whole_dataset.py", status=2).stderr
+
+
+# --- a test set
+
+
+def test_a_test_set_is_drawn_first_and_the_same_for_all(untested: Path):
+    prepare(untested)
+    flags = ["--cycles", "2", "--labels-per-cycle", "10", "--test-labels", "40"]
+    done = own(untested, "main.py", *flags, status=3)
+    assert "cycle 0 waits for 50 of 50 labels, 40 of them to test by" in done.stdout
+    test = (untested / RUN / "labeled/test.txt").read_text().split()
+    assert waiting(untested)[:40] == test and len({*waiting(untested)}) == 50
+    until_done(untested, *flags)
+    picks = {
+        x for i in range(2) for x in (untested / RUN / f"labeled/cycle_{i}.txt").read_text().split()
+    }
+    assert not picks & {*test}
+    for cycle, line in zip(
+        rows(untested / RUN / "cycles.csv"), rows(untested / RUN / "answers.csv"), strict=True
+    ):
+        low, high = wilson(float(cycle["last_accuracy"]), 40)
+        assert (float(line["accuracy_low"]), float(line["accuracy_high"])) == pytest.approx(
+            (low, high), abs=1e-5
+        )
+        assert line["test_images"] == "40"
+    other = Path("runs/own/main-random")
+    own(untested, "main.py", *flags, *RANDOM_BASELINE, status=3)
+    assert (untested / other / "labeled/test.txt").read_text().split() == test
+    assert not {*waiting(untested, other)} & {*test}
+
+
+def test_without_a_test_set_accuracies_stay_empty(untested: Path):
+    prepare(untested)
+    flags = ["--cycles", "2", "--labels-per-cycle", "10"]
+    until_done(untested, *flags)
+    for row in rows(untested / RUN / "metrics.csv"):
+        assert row["test_accuracy"] == row["best_accuracy"] == row["test_loss"] == ""
+    for row in rows(untested / RUN / "cycles.csv"):
+        assert row["best_accuracy"] == row["best_epoch"] == row["last_accuracy"] == ""
+    assert rows(untested / RUN / "answers.csv")[0]["accuracy_low"] == ""
+    assert len(rows(untested / RUN / "predictions.csv")) == 300
+    assert "select is best" in own(untested, "main.py", *flags, "--select", "best", status=2).stderr
+
+
+def test_wilson_intervals():
+    """Values of Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29."""
+    for hits, n, low, high in (
+        (81, 263, 25.53, 36.62),
+        (15, 148, 6.24, 16.05),
+        (0, 20, 0, 16.11),
+        (1, 29, 0.61, 17.18),
+    ):
+        assert wilson(100 * hits / n, n) == pytest.approx((low, high), abs=0.006)
+
+
+# --- classes
+
+
+def test_classes_may_appear_later(untested: Path):
+    prepare(untested)
+    flags = ["--cycles", "3", "--labels-per-cycle", "10", "--init", "warm"]
+    for cycle in range(3):
+        own(untested, "main.py", *flags, status=3)
+        truth = truth_of(untested)
+        # All are odd or even; from cycle 1 on a person tells the tens apart.
+        say(untested, {
+            name: truth[name] if cycle else str(int(truth[name]) % 2) for name in waiting(untested)
+        })  # fmt: skip
+    own(untested, "main.py", *flags)
+    classes = [
+        load_checkpoint(untested / f"checkpoint/own/main-confidence/main_{i}.pth")["classes"]
+        for i in range(3)
+    ]
+    assert classes[0] == ["0", "1"] and classes[1][:2] == ["0", "1"] and len(classes[1]) > 4
+    assert classes[2][: len(classes[1])] == classes[1]
+
+
+def test_rows_of_the_last_layer_are_carried_over_by_name():
+    config = Config(width=8)
+    old, new = (fresh_network(config, n, seed, torch.device("cpu")) for n, seed in ((2, 0), (3, 1)))
+    fresh = new.linear.weight[1].clone()
+    carry_over(old, ["cat", "dog"], new, ["dog", "eel", "cat"])
+    assert torch.equal(new.linear.weight[0], old.linear.weight[1])
+    assert torch.equal(new.linear.weight[2], old.linear.weight[0])
+    assert torch.equal(new.linear.weight[1], fresh) and torch.equal(
+        new.conv1.weight, old.conv1.weight
+    )
+    assert new.linear.bias[2] == old.linear.bias[0]
+
+
+def test_one_class_is_no_problem_to_learn(untested: Path):
+    prepare(untested)
+    flags = ["--cycles", "1", "--labels-per-cycle", "10"]
+    own(untested, "main.py", *flags, status=3)
+    asked = waiting(untested)
+    say(untested, dict.fromkeys(asked, "cat"))
+    done = own(untested, "main.py", *flags, status=2)
+    assert (
+        "all 10 labels are 'cat': a classifier needs 2 classes; add rows of other images"
+        in done.stderr
+    )
+    name = next(x for x in truth_of(untested) if x not in asked)
+    say(untested, {name: "dog"})
+    assert "cycle 0: 11 labels" in own(untested, "main.py", *flags).stdout
+
+
+def test_classes_txt_gives_the_order_and_refuses_others(untested: Path):
+    prepare(untested)
+    order = list("9876543210")
+    (untested / "photos/classes.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(order).encode())
+    flags = ["--cycles", "1", "--labels-per-cycle", "10"]
+    own(untested, "main.py", *flags, status=3)
+    asked = waiting(untested)
+    answer(untested, **{asked[3]: "33"})
+    done = own(untested, "main.py", *flags, status=2)
+    assert "labels.csv line 5: '33' is not in classes.txt (did you mean '3'?)" in done.stderr
+    path = untested / "photos/labels.csv"
+    path.write_text(path.read_text().replace(",33\r\n", ",3\r\n").replace(",33\n", ",3\n"))
+    own(untested, "main.py", *flags)
+    assert (
+        load_checkpoint(untested / "checkpoint/own/main-confidence/main_0.pth")["classes"] == order
+    )
+
+
+# --- doubt
+
+
+def test_two_annotators_who_disagree_are_waited_for(untested: Path):
+    prepare(untested)
+    flags = ["--cycles", "1", "--labels-per-cycle", "10"]
+    own(untested, "main.py", *flags, status=3)
+    asked, truth = waiting(untested), truth_of(untested)
+    labels = {name: truth[name] for name in asked}
+    say(untested, labels, ("anna",))
+    say(untested, {**labels, asked[2]: "?", asked[5]: "cat"}, ("ben",))
+    done = own(untested, "main.py", *flags, status=3)
+    assert "annotators anna and ben agree on 8 of 10 images, kappa 0." in done.stdout
+    assert "cycle 0 waits for 2 of 10 labels" in done.stdout
+    table = rows(untested / RUN / "disagreements.csv")
+    assert Counter(row["file_name"] for row in table) == {asked[2]: 2, asked[5]: 2}
+    assert {row["annotator"] for row in table} == {"anna", "ben"}
+    say(untested, {asked[2]: truth[asked[2]], asked[5]: truth[asked[5]]}, ("",))  # nobody decides
+    own(untested, "main.py", *flags)
+    assert not (untested / RUN / "disagreements.csv").exists()
+
+
+def test_labels_that_look_wrong_are_named(work: Path):
+    """A wrong label of the second cycle: the classifier of the first finds it unlikely."""
+    prepare(work)
+    flags = [
+        "--cycles",
+        "2",
+        "--labels-per-cycle",
+        "50",
+        "--epochs",
+        "30",
+        "--min-epoch-images",
+        "200",
+    ]
+    own(work, "main.py", *flags, status=3)
+    answer(work)
+    own(work, "main.py", *flags, status=3)
+    asked, truth = waiting(work), truth_of(work)
+    wrong = {name: str((int(truth[name]) + 5) % 10) for name in asked[-2:]}  # it is sure of these
+    answer(work, **wrong)
+    own(work, "main.py", *flags)
+    table = rows(work / RUN / "review.csv")
+    assert len(table) == 20 and {row["file_name"] for row in table[:6]} >= {*wrong}
+    assert [float(x["probability"]) for x in table] == sorted(
+        float(x["probability"]) for x in table
+    )
+    assert all(row["cycle"] == "1" for row in table)
+
+
+def test_doubtful_labels_are_the_least_likely():
+    taken = {
+        "classes": ["a", "b", "new"], "positions": torch.tensor([4, 5, 6]), "labels": torch.tensor([0, 1, 2]),
+        "test_positions": torch.tensor([]), "test_labels": torch.tensor([]),
+    }  # fmt: skip
+    logits = torch.tensor([[0.0, 2.0], [0.0, 1.0], [5.0, 0.0]])
+    found = doubtful(taken, [4, 5, 6], logits, ["a", "b"], 3)
+    assert [row[:4] for row in found] == [
+        [3, 4, "a", "b"],
+        [3, 5, "b", "b"],
+    ]  # of a new class it knows nothing
+    assert found[0][4] == pytest.approx(1 / (1 + np.exp(2)))
+
+
+# --- the pool
+
+
+def test_the_pool_is_read_at_any_depth_and_copies_once(untested: Path):
+    pool, truth = untested / "photos/pool", truth_of(untested)
+    names = sorted(truth)
+    places = ["a/b/c/d", "a b/ü/#%&", "z", "x.png"]
+    for i, name in enumerate(names[:40]):
+        target = pool / places[i % 4] / Path(name).name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (untested / "photos" / name).rename(target)
+    (pool / "b").mkdir()
+    for i in (50, 51, 52):
+        shutil.copy(untested / "photos" / names[i], pool / "b" / f"copy {i}.png")
+    (pool / "loop").symlink_to(pool)
+    (pool / ".hidden").mkdir()
+    (pool / "notes.txt").write_text("no image")
+    config = Config(
+        dataset="unlabeled", data_dir=str(untested / "photos"), img_size=16, test_labels=20
+    )
+    images, test = load_images(config, torch.device("cpu"))
+    assert len(images) == 303 and len(test) == 0 and len(images.copies) == 3
+    by_name = {Path(x).name: i for i, x in enumerate(images.ids)}
+    for i in (50, 51, 52):
+        pair = {by_name[f"copy {i}.png"], by_name[Path(names[i]).name]}
+        assert {max(pair)} == pair & {*images.copies} and images.copies[max(pair)] == min(pair)
+    assert len({id_key(x) for x in images.ids}) == 303 and images.ids == sorted(images.ids)
+    assert all(x.startswith("pool/") for x in images.ids)
+    left = images.eligible(range(303))
+    assert len(left) == 280 and not {*left} & ({*images.copies} | {*images.drawn})
+    again, _ = load_images(config, torch.device("cpu"))
+    assert again.drawn == images.drawn and again.fingerprint() == images.fingerprint()
+
+
+BAD = {
+    "no pool": (lambda d: shutil.rmtree(d / "pool"), "photos/pool is not a folder"),
+    "an empty pool": (lambda d: [x.unlink() for x in (d / "pool").iterdir()], "holds 0 images"),
+    "a broken image": (lambda d: (d / "pool/00003.png").write_bytes(b"no"), "1 of 300 images cannot be read"),
+    "ids that clash": (
+        lambda d: shutil.copy(d / "pool/00003.png", d / "pool/00003.bmp"),
+        "differ in their ending only",
+    ),
+    "a name with a line end": (lambda d: (d / "pool/00003.png").rename(d / "pool/a\nb.png"), "has a line end"),
+    "a class of the test set": (lambda d: (d / "classes.txt").write_text("0\n1\n"), "test has a class '2'"),
+    "one class": (lambda d: (d / "classes.txt").write_text("0\n"), "names 1 classes"),
+    "a class twice": (lambda d: (d / "classes.txt").write_text("0\n1\n0\n"), "names '0' twice"),
+    "? as a class": (lambda d: (d / "classes.txt").write_text("0\n?\n"), "'?' is no class"),
+    "classes in UTF-16": (lambda d: (d / "classes.txt").write_text("0\n1\n", "utf-16"), "not UTF-8"),
+    "no header": (lambda d: (d / "labels.csv").write_text("pool/00003.png,3\n"), "no column file_name"),
+    "no column label": (lambda d: (d / "labels.csv").write_text("Image,Class\n"), "no column label"),
+    "labels in UTF-16": (lambda d: (d / "labels.csv").write_text("file_name,label\n", "utf-16"), "not UTF-8"),
+    "a folder as labels": (lambda d: (d / "labels.csv").mkdir(), "is no file"),
+    "two labels": (
+        lambda d: (d / "labels.csv").write_text("file_name,label\npool/00003.png,3\npool/00003.png,4\n"),
+        "labels.csv line 3: pool/00003.png has two labels, '3'",
+    ),
+    "too many fields": (
+        lambda d: (d / "labels.csv").write_text("file_name,label\npool/a,b.png,3\n"),
+        "labels.csv line 2 has 3 fields",
+    ),
+    "an open quote": (
+        lambda d: (d / "labels.csv").write_text('file_name,label\n"pool/00003.png,3\n'),
+        "labels.csv line 2",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_is_one_line(work: Path, what: str):
+    prepare(work)
+    harm, said = BAD[what]
+    harm(work / "photos")
+    kept = {x: x.read_bytes() for x in (work / "photos").rglob("*") if x.is_file()}
+    done = own(work, "main.py", "--cycles", "1", "--labels-per-cycle", "10", status=2)
+    assert said in done.stderr and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+    assert kept == {x: x.read_bytes() for x in (work / "photos").rglob("*") if x.is_file()}
+
+
+@pytest.mark.parametrize(("flags", "said"), [
+    (["--test-labels", "5"], "photos/test is there to test by"),
+    (["--imbalance", "10"], "imbalance is 10.0"),
+    (["--labels-per-cycle", "61"], "labels_per_cycle is 61 but a batch holds 60 images"),
+])  # fmt: skip
+def test_flags_that_make_no_sense_are_refused(work: Path, flags: list[str], said: str):
+    prepare(work)
+    done = own(work, "main.py", "--cycles", "1", *flags, status=2)
+    assert said in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_too_many_images_to_test_by(untested: Path):
+    done = own(untested, "whole_dataset.py", "--test-labels", "300", status=2)
+    assert "test_labels is 300 but the pool holds 300 different images" in done.stderr
+    done = run(untested, "main.py", "digits", "--test-labels", "3", status=2)
+    assert "it is for --dataset unlabeled" in done.stderr
