@@ -26,6 +26,7 @@ from pt4al.network import describe, fresh_network
 from pt4al.pretext import TURNS, rotation_task
 from pt4al.record import check_record, compare, make_record
 from pt4al.run_folder import RunFolder, new_state
+from pt4al.traces import check_pretext
 from pt4al.training import train_cycle
 from pt4al.transforms import normalisation
 
@@ -46,9 +47,12 @@ def main() -> None:
             task = rotation_task(config, pool, mean, std)
             train_cycle(net, task, run, state, config, device)
             run.save_weights(best, {**state["best"], **description})
-            run.finish(state)
             accuracy, epoch = state["best"]["acc"], state["best"]["epoch"]
             processes.say(f"rotation accuracy {accuracy:.2f} % in epoch {epoch}: {best}")
+            net.load_state_dict(state["best"]["net"])
+            if warning := check_pretext(net, pool, mean, std, config):
+                processes.say(warning)
+            run.finish(state)
         else:
             run.write_tables(state)
             if not best.exists():

@@ -18,7 +18,7 @@ from pt4al import label_studio, processes
 from pt4al.console import UserError
 from pt4al.files import read_json, read_lines, write_csv, write_json, write_lines, write_text
 from pt4al.images import Images, id_key, sort_classes
-from pt4al.labels import UNSURE, Answers, LabelFile, read_answers, read_classes
+from pt4al.labels import UNSURE, Answers, LabelFile, below_pool, read_answers, read_classes
 from pt4al.tables import Taken
 
 REVIEWED = 20
@@ -98,7 +98,7 @@ class Person:
         rows += [
             [row.file, row.label]
             for row in given
-            if elsewhere.get(self.position_of.get(id_key(row.file), -1)) != row.label
+            if elsewhere.get(self.position_of.get(id_key(below_pool(row.file)), -1)) != row.label
         ]
         write_or_remove(path, ["file_name", "label"], rows)
         header = ["file_name", "label", "annotator"]
@@ -153,7 +153,8 @@ class Person:
                 "or raise --labels-per-cycle and --restart"
             )
         met = of_training | {labels[i] for i in test} | set(self.test.classes)
-        known = classes or (before["classes"] if before else [])
+        # A class that nobody names any more was a slip of the pen.
+        known = classes or [name for name in (before["classes"] if before else []) if name in met]
         classes = [*known, *sort_classes(met - set(known))]
         was = named(before) if before else {}
         now = {i: label for i, label in labels.items() if label != UNSURE}
