@@ -150,16 +150,17 @@ if [[ -s $failures ]]; then fail "failed: $(cut -d' ' -f2-4 "$failures" | tr '\n
 
 # figure NAME BASELINE TITLE ARM ...: what ran of these arms, against one of them if any: a picture with its tables.
 figure() {
-    local name=$1 baseline=$2 title=$3 runs=() known=' ' arm seed cycles most flags; shift 3
+    local name=$1 baseline=$2 title=$3 runs=() against=() found='' arm seed cycles most flags; shift 3
     while read -r arm cycles most flags; do
         [[ " $baseline $* " == *" $arm "* ]] || continue
         for seed in $seeds; do
-            if is_done "$arm" "$seed" "$cycles"; then runs+=("runs/study-$arm-seed$seed/$arm") known+="$arm "; fi
+            is_done "$arm" "$seed" "$cycles" || continue
+            runs+=("runs/study-$arm-seed$seed/$arm")
+            if [[ $arm == "$baseline" ]]; then found=1; else against=(--baseline "$baseline"); fi
         done
     done < <(tail -n +3 <<<"$ARMS")
-    [[ ${#runs[@]} -gt 0 && (-z $baseline || $known == *" $baseline "*) ]] || return 0
-    local against=() others=${known// $baseline / }
-    [[ -z $baseline || -z ${others// /} ]] || against=(--baseline "$baseline")
+    if [[ -z $baseline ]]; then against=() found=${runs[*]-}; fi
+    [[ -n $found ]] || return 0
     echo; echo "== $title"
     python utils/generate_acc_curves.py "${runs[@]}" --out "$out/study/$name.png" --title "$title" ${against[@]+"${against[@]}"}
 }

@@ -1,5 +1,6 @@
 """One small run of every script on the digits, made once and shared by the tests that look at what it left behind."""
 
+import csv
 import os
 import signal
 import sys
@@ -7,12 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 from filelock import FileLock
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and what is started would too
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
+from PIL import Image
 from shell import RANDOM_BASELINE, TINY, run
+
+from config import DIGITS
+from loader import load_images
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +48,28 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 list(both.map(run_chain, chains))
             work.rename(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """300 digits twice: `known`, in class folders, and `photos`, flat, in the same order, with the
+    truth beside them."""
+    work = tmp_path_factory.mktemp("photos")
+    pool, test = load_images(DIGITS, torch.device("cpu"))
+    truth = []
+    for images, split, most in ((pool, "train", 300), (test, "test", 100)):
+        chosen = sorted(range(most), key=lambda i: (images.labels[i].item(), i))
+        for rank, i in enumerate(chosen):
+            label, picture = str(images.labels[i].item()), Image.fromarray(images.pixels[i].numpy())
+            names = [work / "known" / split / label / f"{rank:05}.png"]
+            if split == "train":
+                names.append(work / "photos/pool" / f"{rank:05}.png")
+                truth.append([f"pool/{rank:05}.png", label])
+            else:
+                names.append(work / "photos/test" / label / f"{rank:05}.png")
+            for name in names:
+                name.parent.mkdir(parents=True, exist_ok=True)
+                picture.save(name)
+    with (work / "truth.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["file_name", "label"], *truth])
+    return work

@@ -1,6 +1,7 @@
 """What the tests share: run a script through the shell in its own folder, and compare what runs
 leave behind."""
 
+import contextlib
 import csv
 import io
 import multiprocessing
@@ -190,11 +191,15 @@ def tree(pid: int) -> list[int]:
     """A process and all that it has started, and those in turn (Linux)."""
     found = [pid]
     for parent in found:
-        for path in Path(f"/proc/{parent}/task").glob("*/children"):
-            found += map(int, path.read_text().split())
+        with contextlib.suppress(OSError):  # it has just ended
+            for path in Path(f"/proc/{parent}/task").glob("*/children"):
+                found += map(int, path.read_text().split())
     return found
 
 
 def environment_of(pid: int) -> dict[str, str]:
-    pairs = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
+    try:
+        pairs = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
+    except OSError:  # it has just ended
+        return {}
     return dict(pair.split("=", 1) for pair in pairs if "=" in pair)

@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from shell import RANDOM_BASELINE, rows, run, start_forked
 
-from config import DIGITS, Config
+from config import Config
 from loader import load_images
 from pt4al.answers import doubtful
 from pt4al.files import load_checkpoint
@@ -31,31 +30,6 @@ RUN = Path("runs/own/main-confidence")
 
 
 # --- photographs and a person
-
-
-@pytest.fixture(scope="session")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """300 digits twice: `known`, in class folders, and `photos`, flat, in the same order, with the
-    truth beside them."""
-    work = tmp_path_factory.mktemp("photos")
-    pool, test = load_images(DIGITS, torch.device("cpu"))
-    truth = []
-    for images, split, most in ((pool, "train", 300), (test, "test", 100)):
-        chosen = sorted(range(most), key=lambda i: (images.labels[i].item(), i))
-        for rank, i in enumerate(chosen):
-            label, picture = str(images.labels[i].item()), Image.fromarray(images.pixels[i].numpy())
-            names = [work / "known" / split / label / f"{rank:05}.png"]
-            if split == "train":
-                names.append(work / "photos/pool" / f"{rank:05}.png")
-                truth.append([f"pool/{rank:05}.png", label])
-            else:
-                names.append(work / "photos/test" / label / f"{rank:05}.png")
-            for name in names:
-                name.parent.mkdir(parents=True, exist_ok=True)
-                picture.save(name)
-    with (work / "truth.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["file_name", "label"], *truth])
-    return work
 
 
 @pytest.fixture

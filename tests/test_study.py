@@ -1,0 +1,127 @@
+"""study.sh on 300 digits: every seed, once, resumed, and the tables at its end."""
+
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from shell import ROOT, rows, tree
+
+ARMS = "random pt4al pt4al-shuffled cold-2 pt4al-again"
+SHORT = ["--img-size", "16", "--width", "8", "--epochs", "2", "--milestones", "1", "--min-epoch-images", "0",
+         "--labels-per-cycle", "5"]  # fmt: skip
+
+
+@pytest.fixture
+def project(photos: Path, tmp_path: Path) -> Path:
+    """A copy of the project, with images and a loss file beside it."""
+    if not (ROOT / ".venv").exists():
+        pytest.skip("study.sh uses .venv, which is not here")
+    leave = shutil.ignore_patterns(
+        ".venv", ".git", "runs", "checkpoint", "loss", "figures", "DATA", "__pycache__"
+    )
+    shutil.copytree(ROOT, tmp_path / "project", ignore=leave)
+    (tmp_path / "project/.venv").symlink_to(ROOT / ".venv")
+    shutil.copytree(photos / "known", tmp_path / "images")
+    source = random.Random(0)
+    names = sorted((tmp_path / "images/train").rglob("*.png"))
+    lines = [f"{source.random():.6f}_./DATA/train/{x.parent.name}/{x.name}\n" for x in names]
+    (tmp_path / "losses.txt").write_text("".join(lines))
+    return tmp_path
+
+
+def study(folder: Path, *flags: str) -> list[str]:
+    return [folder / "project/study.sh", "images", "--losses", "losses.txt", *flags]
+
+
+@pytest.mark.slow
+def test_the_study_is_whole_exact_and_resumed(project: Path):
+    flags = ["--seeds", "0 1", "--jobs", "2", "--arms", ARMS, "--", *SHORT]
+    first = subprocess.Popen(
+        study(project, *flags),
+        cwd=project,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert ": done" in first.stdout.readline()
+    time.sleep(3)
+    inner = tree(first.pid)
+    first.send_signal(signal.SIGTERM)
+    first.communicate(timeout=60)
+    assert first.returncode == 143
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in inner):
+        assert time.monotonic() < deadline, "a run goes on without the study"
+        time.sleep(0.1)
+    done = subprocess.run(
+        study(project, *flags), cwd=project, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert 1 <= done.stdout.count(": done\n") <= 8
+    table = [row for row in rows(project / "project/figures/study.csv") if row["labels"] != "area"]
+    sizes = {(row["method"], row["n"]): 0 for row in table}
+    assert sizes.keys() == {
+        ("random", "2"), ("pt4al", "2"), ("pt4al-shuffled", "2"), ("cold-2", "2"), ("pt4al-again", "1")
+    }  # fmt: skip
+    assert [row["labels"] for row in table if row["method"] == "pt4al"] == [
+        str(5 * i) for i in range(1, 11)
+    ]
+    again = [
+        row
+        for row in rows(project / "project/figures/study/order_differences.csv")
+        if row["method"] == "pt4al-again"
+    ]
+    assert {float(row["difference"]) for row in again if row["difference"]} == {0.0}  # the A/A arm
+    before = {x: x.stat().st_mtime_ns for x in (project / "project/checkpoint").rglob("*.pth")}
+    done = subprocess.run(
+        study(project, *flags), cwd=project, capture_output=True, text=True, check=True
+    )
+    assert ": done" not in done.stdout and "== PT4AL and its controls, minus random" in done.stdout
+    assert before == {
+        x: x.stat().st_mtime_ns for x in (project / "project/checkpoint").rglob("*.pth")
+    }
+
+
+@pytest.mark.slow
+def test_a_failed_arm_is_named_and_the_others_go_on(project: Path):
+    flags = ["--seeds", "0", "--arms", "pt4al cold-random", "--", *SHORT]
+    (project / "project/loss/study-pt4al-seed0").mkdir(parents=True)
+    (project / "project/loss/study-pt4al-seed0/batch_0.txt").write_text("no id\n")
+    done = subprocess.run(
+        study(project, *flags), cwd=project, capture_output=True, text=True, check=False
+    )
+    assert (
+        done.returncode == 2
+        and "pt4al seed 0: FAILED, see runs/study-pt4al-seed0/log.txt" in done.stderr
+    )
+    assert (
+        "cold-random seed 0: done" in done.stdout
+        and "study.sh: error: failed: pt4al seed 0" in done.stderr
+    )
+
+
+@pytest.mark.parametrize(("command", "said"), [
+    ("", "IMAGES is ''"),
+    ("images", "--losses is ''"),
+    ("images --losses", "--losses needs a value"),
+    ("images --losses nowhere", "--losses is 'nowhere'"),
+    ("images --losses losses.txt --seeds x", "--seeds is 'x'"),
+    ("images --losses losses.txt --jobs 0", "--jobs is '0'"),
+    ("images --losses losses.txt --arms pt5al", "arm 'pt5al' is unknown"),
+    ("images --losses losses.txt --sort shuffled", "unknown flag --sort"),
+    ("images --losses losses.txt --pretext-images nowhere", "--pretext-images is 'nowhere'"),
+])  # fmt: skip
+def test_bad_input_of_the_study(project: Path, command: str, said: str):
+    done = subprocess.run(
+        [project / "project/study.sh", *command.split()],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
+    assert not (project / "project/runs").exists()
