@@ -319,6 +319,18 @@ def test_cold_start_and_whole_dataset(work: Path):
     assert "is finished" in own(work, "whole_dataset.py").stdout
 
 
+@pytest.mark.slow
+def test_two_processes_wait_and_go_on_together(work: Path):
+    prepare(work)
+    flags = [*OWN, *TINY, "--num-batches", "5", "--cycles", "2", "--labels-per-cycle", "10"]
+    for cycle in range(2):  # torchrun turns status 3 into 1
+        done = run(work, "main.py", *flags, processes=2, status=1)
+        assert done.stdout.count(f"cycle {cycle} waits for 10 of 10 labels") == 1
+        answer(work)
+    run(work, "main.py", *flags, processes=2)
+    assert len(rows(work / RUN / "predictions.csv")) == 300
+
+
 def test_without_any_label_the_whole_dataset_is_refused(work: Path):
     assert "holds no label yet" in own(work, "whole_dataset.py", status=2).stderr
 
