@@ -196,11 +196,15 @@ class LabelFile:
         write_bytes(self.path, text.getvalue().encode("utf-8-sig" if self.mark else "utf-8"))
 
 
+def locked(folder: Path) -> contextlib.AbstractContextManager[object]:
+    """Hold FOLDER/labels.csv and FOLDER/classes.txt: other programs of ours wait meanwhile."""
+    return filelock.FileLock(folder / ".labels.lock")
+
+
 @contextlib.contextmanager
 def editing(folder: Path) -> Iterator[LabelFile]:
-    """FOLDER/labels.csv as it is now, to be changed; written at the end. Other programs of ours wait
-    meanwhile."""
-    with filelock.FileLock(folder / ".labels.lock"):
+    """FOLDER/labels.csv as it is now, held, to be changed; written at the end."""
+    with locked(folder):
         file = LabelFile(folder / "labels.csv", create=True)
         yield file
         file.write()
