@@ -2,7 +2,8 @@
 
 An image id is `<data_dir>/<split>/<class>/<file>` as in the released code, e.g.
 `./DATA/train/8/23583.png`. It is looked up by its last three parts without the extension
-(`train/8/23583`), so that files move between machines.
+(`train/8/23583`), so that files move between machines. In a pool without labels it is the path
+below the folder of photographs, `pool/anywhere/x.jpg`, and looked up by all of it.
 """
 
 import hashlib
@@ -39,8 +40,10 @@ SUFFIXES: set[str] = image_suffixes()
 
 
 def id_key(image_id: str) -> str:
-    """`/any/where/train/8/23583.png` -> `train/8/23583`; backslashes count as slashes."""
-    key = "/".join(image_id.replace("\\", "/").split("/")[-3:])
+    """`/any/where/train/8/23583.png` -> `train/8/23583`, `pool/a/b/c/x.jpg` -> `pool/a/b/c/x`;
+    backslashes count as slashes."""
+    path = image_id.replace("\\", "/")
+    key = path if path.startswith("pool/") else "/".join(path.split("/")[-3:])
     stem, dot, suffix = key.rpartition(".")
     return stem if dot and f".{suffix.lower()}" in SUFFIXES else key
 
