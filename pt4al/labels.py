@@ -410,9 +410,8 @@ def agreement(said: dict[int, dict[str, tuple[str, str]]]) -> list[str]:
         pairs = [(x[a][0], x[b][0]) for x in said.values() if a in x and b in x]
         if pairs:
             same = sum(x == y for x, y in pairs)
-            notes.append(
-                f"annotators {a} and {b} agree on {same} of {len(pairs)} images, kappa {kappa(pairs):.2f}"
-            )
+            who = one_line(f"annotators {a} and {b}")
+            notes.append(f"{who} agree on {same} of {len(pairs)} images, kappa {kappa(pairs):.2f}")
     return notes
 
 
