@@ -6,22 +6,29 @@ never by training. Everything in it is text; its columns are found by name:
     file_name   path below the folder (also: filename, image, image_id, id, path)
     label       a class; `?`: seen, cannot tell; empty: not yet
     annotator   who says so (optional); a row that names nobody decides
+
+Names of classes and annotators are compared in Unicode's composed form (NFC): a folder made on a
+Mac and a key typed elsewhere spell the same umlaut differently.
 """
 
 import contextlib
 import csv
 import difflib
 import io
-from collections.abc import Iterable, Iterator, Sequence
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import filelock
 
-from pt4al.console import UserError
-from pt4al.files import hashed, read_lines, write_bytes, write_lines
+from pt4al.console import UserError, printable
+from pt4al.files import hashed, write_bytes, write_lines
 from pt4al.images import id_key
 
 UNSURE = "?"
@@ -42,33 +49,45 @@ def read_classes(folder: Path, least: int = 2) -> list[str]:
     path = folder / "classes.txt"
     if not path.exists():
         return []
-    text = decoded(path)
-    names = [line.strip() for line in text.splitlines() if line.strip()]
-    for number, name in enumerate(names):
+    names: dict[str, None] = {}
+    for name in filter(None, map(clean, decoded(path).splitlines())):
         check_class(name, f"{path}: ")
-        if name in names[:number]:
+        if name in names:
             raise UserError(f"{path} names {name!r} twice: keep one")
+        names[name] = None
     if len(names) < least:
         raise UserError(f"{path} names {len(names)} classes: a classifier needs 2 or more")
-    return names
+    return list(names)
 
 
 def add_class(folder: Path, name: str) -> None:
     """Append a class to FOLDER/classes.txt; the file stays in order and keeps its other lines."""
+    name = clean(name)
     check_class(name, "")
     path = folder / "classes.txt"
-    lines = read_lines(path) if path.exists() else []
-    if name not in [line.strip() for line in lines]:
+    lines = decoded(path).splitlines() if path.exists() else []
+    if name not in map(clean, lines):
         write_lines(path, [*lines, name])
 
 
 def check_class(name: str, where: str) -> None:
     if name == UNSURE:
         raise UserError(f"{where}'?' is no class: it says that a person cannot tell")
-    if not name or not name.isprintable() or len(name) > 200:
+    if not name or not all(map(is_letter, name)) or len(name) > 200:
         raise UserError(
             f"{where}{name[:40]!r} is no name for a class: one line, 200 letters at most"
         )
+
+
+def is_letter(c: str) -> bool:
+    """Whether a name may hold it: what prints, wide spaces, and the joiners that Persian, Hindi and
+    emoji are written with."""
+    return c.isprintable() or c in "\u200c\u200d" or unicodedata.category(c) == "Zs"
+
+
+def clean(name: str) -> str:
+    """A name without spaces around it, in composed form."""
+    return unicodedata.normalize("NFC", name.strip())
 
 
 def decoded(path: Path) -> str:
@@ -84,13 +103,17 @@ def decoded(path: Path) -> str:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise UserError(f"{path} line {line} is not UTF-8: save it as CSV in UTF-8") from None
+        raise UserError(f"{path} line {line} is not UTF-8: save it in UTF-8") from None
     if "\0" in text:
-        raise UserError(f"{path} holds zero bytes (UTF-16?): save it as CSV in UTF-8")
+        raise UserError(f"{path} holds zero bytes (UTF-16?): save it in UTF-8")
     return text
 
 
 # --- a label file
+
+
+def lower(names: Iterable[str]) -> list[str]:
+    return [name.strip().lower() for name in names]
 
 
 class Row(NamedTuple):
@@ -107,15 +130,19 @@ class LabelFile:
 
     Attributes:
         columns: where file, label and annotator stand in a line; annotator may be None.
+        lines: where each begins in the file (0: it is new), and its fields.
     """
 
-    def __init__(self, path: Path, create: bool = False) -> None:
-        """Read a file; with `create`, one that is not there is an empty one.
+    def __init__(self, path: Path, create: bool = False, label: str = "label") -> None:
+        """Read a file; with `create`, one that is not there is an empty one. `label`: the name of
+        the column of labels.
 
         Raises:
             UserError: names the first line that cannot be used.
         """
-        self.path, self.lines, self.delimiter, self.mark, self.end = path, [], ",", False, "\n"
+        self.path, self.label, self.changed = path, label.lower(), False
+        self.lines: list[tuple[int, list[str]]] = []
+        self.delimiter, self.mark, self.end, self.first = ",", False, "\n", ""
         if create and not path.exists():
             self.header = ["file_name", "label"]
         else:
@@ -126,74 +153,134 @@ class LabelFile:
         with hashed(self.path):
             text = decoded(self.path)
             self.mark = self.path.read_bytes().startswith(b"\xef\xbb\xbf")
-        first = text.split("\n", 1)[0]
-        self.end = "\r\n" if first.endswith("\r") else "\n"
-        self.delimiter = max(DELIMITERS, key=first.count)  # of none the comma
+        if end := re.search(r"\r*\n|\r", text):
+            self.end = "\r\n" if len(end[0]) > 1 else end[0]
+            if end[0] == "\r\r\n":  # by a program that forgot newline="" on Windows
+                text = text.replace("\r\r\n", "\r\n")
+        if first := re.match(r'("?sep=(.)"?)(\r?\n|\r)', text, re.IGNORECASE):  # for Excel
+            self.first, self.delimiter = first[1], first[2]
+            text = text[first.end() :]
+        else:
+            self.delimiter = self.find_delimiter(text)
+        lines = self.parsed(text, bool(first))
+        _, self.header = next(lines, (1, []))
+        n = len(self.header)
+        for number, line in lines:
+            # Excel leaves out empty last columns; a line of another delimiter only looks like that.
+            others = set(DELIMITERS) - {self.delimiter}
+            if any(map(str.strip, line[n:])) or (len(line) < n and others & set(line[-1])):
+                raise UserError(
+                    f"{self.path} line {number} has {len(line)} fields, the header {n}: "
+                    "is a name with a comma in it not quoted?"
+                )
+            self.lines.append((number, line[:n] + [""] * (n - len(line))))
+
+    def parsed(self, text: str, skipped: int) -> Iterator[tuple[int, list[str]]]:
+        """The lines that are not empty, each with the number of the line where it begins."""
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=self.delimiter, strict=True)
-        try:
-            self.header = next(reader, [])
-            for line in reader:
-                if line and len(line) != len(self.header):
-                    raise UserError(
-                        f"{self.path} line {reader.line_num} has {len(line)} fields, the header {len(self.header)}: "
-                        "is a name with a comma in it not quoted?"
-                    )
-                if line:
-                    self.lines.append((reader.line_num, line))
-        except csv.Error as error:
-            raise UserError(f"{self.path} line {reader.line_num} is no CSV: {error}") from None
+        while True:
+            number = reader.line_num + 1 + skipped
+            try:
+                line = next(reader, None)
+            except csv.Error as error:
+                raise UserError(f"{self.path} line {number} is no CSV: {error}") from None
+            if line is None:
+                return
+            if line:
+                yield number, line
+
+    def find_delimiter(self, text: str) -> str:
+        """The one by which the header has the columns that are needed, else the most frequent."""
+        header = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0][:10_000]
+        for delimiter in DELIMITERS:
+            names = lower(next(csv.reader([header], delimiter=delimiter), []))
+            if self.label in names and set(FILE_COLUMNS) & set(names):
+                return delimiter
+        return max(DELIMITERS, key=header.count)  # of none the comma
 
     def find_columns(self) -> tuple[int, int, int | None]:
-        names = [name.strip().lower() for name in self.header]
-        found = ", ".join(name.strip() for name in self.header) or "nothing"
-        file = next((names.index(name) for name in FILE_COLUMNS if name in names), None)
+        names = lower(self.header)
+        where, found = f"{self.path} line 1", ", ".join(map(str.strip, self.header)) or "nothing"
+        others = [name for name in names if name != self.label]
+        file = next((name for name in FILE_COLUMNS if name in others), None)
         if file is None:
-            raise UserError(f"{self.path} line 1: no column file_name (found: {found})")
-        if "label" not in names:
-            raise UserError(f"{self.path} line 1: no column label (found: {found})")
-        return (
-            file,
-            names.index("label"),
-            names.index("annotator") if "annotator" in names else None,
-        )
+            raise UserError(
+                f"{where}: no column file_name (found: {found}): rename the one that names the images"
+            )
+        if self.label not in names:
+            raise UserError(
+                f"{where}: no column {self.label} (found: {found}): rename the one that holds the labels"
+            )
+        for name in (file, self.label, "annotator"):
+            if names.count(name) > 1:
+                raise UserError(f"{where}: two columns are called {name}: rename one")
+        annotator = names.index("annotator") if "annotator" in names else None
+        return names.index(file), names.index(self.label), annotator
 
     def rows(self) -> Iterator[Row]:
         file, label, annotator = self.columns
         for number, line in self.lines:
-            who = "" if annotator is None else line[annotator].strip()
-            yield Row(number, line[file].strip(), line[label].strip(), who)
+            who = "" if annotator is None else clean(line[annotator])
+            yield Row(number, line[file].strip(), clean(line[label]), who)
+
+    @cached_property
+    def places(self) -> dict[tuple[str, str], list[list[str]]]:
+        """The lines of each image and annotator."""
+        places: dict[tuple[str, str], list[list[str]]] = {}
+        for row, (_, line) in zip(self.rows(), self.lines, strict=True):
+            places.setdefault((id_key(below_pool(row.file)), row.annotator), []).append(line)
+        return places
 
     def answer(self, file: str, label: str, annotator: str = "") -> None:
         """Set the label of an image, in the row that this annotator has for it or in a new one; with
-        an annotator the file gets that column."""
+        an annotator the file gets that column.
+
+        Raises:
+            UserError: a name that this file could not hold.
+        """
+        label, annotator = clean(label), clean(annotator)
+        if label not in ("", UNSURE):
+            check_class(label, f"{file}: ")
+        if not all(map(is_letter, annotator)) or len(annotator) > 200:
+            raise UserError(f"{annotator[:40]!r} is no name for an annotator: one line")
+        try:
+            file.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"the name of {file!r} is not UTF-8: rename that image") from None
         if annotator and self.columns[2] is None:
-            self.header = [*self.header, "annotator"]
-            self.lines = [(number, [*line, ""]) for number, line in self.lines]
+            self.header.append("annotator")
+            for _, line in self.lines:
+                line.append("")
             self.columns = self.find_columns()
         at_file, at_label, at_annotator = self.columns
-        mine = [
-            line
-            for row, (_, line) in zip(self.rows(), self.lines, strict=True)
-            if id_key(below_pool(row.file)) == id_key(below_pool(file))
-            and row.annotator == annotator
-        ]
+        mine = self.places.setdefault((id_key(below_pool(file)), annotator), [])
         if not mine:
             line = [""] * len(self.header)
             line[at_file] = file
             if at_annotator is not None:
                 line[at_annotator] = annotator
             self.lines.append((0, line))
-            mine = [line]
+            mine.append(line)
+            self.changed = True
         for line in mine:
+            self.changed |= clean(line[at_label]) != label
             line[at_label] = label
 
     def write(self) -> None:
-        """Write the file whole, in the dialect that it was read in."""
-        text = io.StringIO()
-        writer = csv.writer(text, delimiter=self.delimiter, lineterminator=self.end)
-        writer.writerow(self.header)
-        writer.writerows(line for _, line in self.lines)
-        write_bytes(self.path, text.getvalue().encode("utf-8-sig" if self.mark else "utf-8"))
+        """Write the file whole, in the dialect that it was read in, if an answer has changed it. A
+        link is followed: what it leads to is the person's file."""
+        if not self.changed:
+            return
+        # It hands its lines back. By this end it quotes a field with either half of it, which it
+        # would not by "\n" (Python 3.12 and older), and such a field would be lost.
+        writer = csv.writer(
+            SimpleNamespace(write=str), delimiter=self.delimiter, lineterminator="\r\n"
+        )
+        lines = [self.header, *(line for _, line in self.lines)]
+        lines = [writer.writerow(line).removesuffix("\r\n") for line in lines]
+        text = "".join(line + self.end for line in ([self.first] if self.first else []) + lines)
+        write_bytes(self.path.resolve(), text.encode("utf-8-sig" if self.mark else "utf-8"))
+        self.changed = False
 
 
 def locked(folder: Path) -> contextlib.AbstractContextManager[object]:
@@ -252,6 +339,7 @@ def read_answers(
     said: dict[int, dict[str, tuple[str, str]]] = {}  # position -> annotator -> label, place
     strange: list[str] = []
     named: dict[int, str] = {}
+    known, checked = frozenset(classes), {UNSURE}
     for path in files:
         if not path.exists():
             continue
@@ -263,9 +351,10 @@ def read_answers(
             if position is None:
                 strange.append(f"{place}: {row.file}")
                 continue
-            if row.label != UNSURE:
+            if row.label not in checked:
                 check_class(row.label, f"{place}: ")
-                check_known(row.label, classes, place)
+                check_known(row.label, known, place)
+                checked.add(row.label)
             named[position] = below_pool(row.file)
             label, before = said.setdefault(position, {}).setdefault(
                 row.annotator, (row.label, place)
@@ -288,14 +377,18 @@ def read_answers(
             ]
     if strange:
         answers.notes.append(
-            f"{len(strange)} rows are of images that are not in the pool, the first: {strange[0]}"
+            f"{len(strange)} rows are of images that are not in the pool, the first: {one_line(strange[0])}"
         )
     if twins := similar({label for label in answers.labels.values() if label != UNSURE}):
         answers.notes.append(f"two classes, or one? {twins[0]!r} and {twins[1]!r}")
     return answers
 
 
-def check_known(label: str, classes: Sequence[str], place: str) -> None:
+def one_line(text: str) -> str:
+    return " ".join(printable(text).split())
+
+
+def check_known(label: str, classes: Collection[str], place: str) -> None:
     if classes and label not in classes:
         near = difflib.get_close_matches(label, classes, 1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
@@ -321,9 +414,8 @@ def agreement(said: dict[int, dict[str, tuple[str, str]]]) -> list[str]:
         pairs = [(x[a][0], x[b][0]) for x in said.values() if a in x and b in x]
         if pairs:
             same = sum(x == y for x, y in pairs)
-            notes.append(
-                f"annotators {a} and {b} agree on {same} of {len(pairs)} images, kappa {kappa(pairs):.2f}"
-            )
+            who = one_line(f"annotators {a} and {b}")
+            notes.append(f"{who} agree on {same} of {len(pairs)} images, kappa {kappa(pairs):.2f}")
     return notes
 
 
