@@ -7,6 +7,7 @@ effect at the next cycle.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pt4al import label_studio, processes
 from pt4al.console import UserError
 from pt4al.files import read_json, read_lines, write_csv, write_json, write_lines, write_text
 from pt4al.images import Images, id_key, sort_classes
-from pt4al.labels import UNSURE, Answers, LabelFile, below_pool, read_answers, read_classes
+from pt4al.labels import UNSURE, Answers, LabelFile, below_pool, clean, read_answers, read_classes
 from pt4al.tables import Taken
 
 REVIEWED = 20
@@ -33,7 +34,8 @@ class Person:
     """
 
     def __init__(self, config: Config, pool: Images, test: Images, tables: Path) -> None:
-        self.config, self.pool, self.test, self.tables = config, pool, test, tables
+        self.config, self.pool, self.tables = config, pool, tables
+        self.test = replace(test, classes=[clean(name) for name in test.classes])
         self.folder = Path(config.data_dir)
         self.position_of = {
             key: pool.copies.get(i, i) for key, i in pool.positions_by_key().items()

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import pytest
 from flask.testing import FlaskClient
+from photographs import own, prepare
 from PIL import Image
 from shell import ROOT, command, environment, rows, run
-from test_own_images import own, prepare
 from werkzeug.test import TestResponse
 
 

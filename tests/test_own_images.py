@@ -1,17 +1,22 @@
 """A pool that nobody has labelled: the same scripts, and a scripted person who answers when a run waits."""
 
 import csv
+import json
 import random
 import shutil
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from photographs import OWN, RUN, TINY, answer, own, prepare, say, truth_of, until_done, waiting
 from shell import RANDOM_BASELINE, rows, run, start_forked
+from test_label_images import Typist, browser, served  # noqa: F401, two are fixtures
 
 from config import Config
 from loader import load_images
@@ -21,15 +26,7 @@ from pt4al.images import id_key
 from pt4al.network import carry_over, fresh_network
 from pt4al.tables import wilson
 
-TINY = ["--img-size", "16", "--width", "8", "--rotation-epochs", "2", "--epochs", "2", "--milestones", "1",
-        "--eval-every", "2", "--crop-padding", "1", "--lr", "0.03", "--batch-size", "16", "--threads", "1",
-        "--no-flip"]  # fmt: skip
-OWN = ["--dataset", "unlabeled", "--data-dir", "photos", "--experiment", "own"]
 KNOWN = ["--dataset", "folder", "--data-dir", "known", "--experiment", "known"]
-RUN = Path("runs/own/main-confidence")
-
-
-# --- photographs and a person
 
 
 @pytest.fixture
@@ -44,65 +41,6 @@ def work(photos: Path, tmp_path: Path) -> Path:
 def untested(work: Path) -> Path:
     shutil.rmtree(work / "photos/test")
     return work
-
-
-def truth_of(folder: Path) -> dict[str, str]:
-    return {row["file_name"]: row["label"] for row in rows(folder / "truth.csv")}
-
-
-def waiting(folder: Path, tables: Path = RUN) -> list[str]:
-    """The images that a run waits for."""
-    path = folder / tables / "to_label.csv"
-    return [row["file_name"] for row in rows(path) if not row["label"]] if path.exists() else []
-
-
-def say(folder: Path, labels: dict[str, str], more: tuple[str, ...] = ()) -> None:
-    """Append rows to labels.csv."""
-    path = folder / "photos/labels.csv"
-    fresh = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if fresh:
-            writer.writerow(["file_name", "label", *(["annotator"] if more else [])])
-        writer.writerows([name, label, *more] for name, label in labels.items())
-
-
-def answer(folder: Path, tables: Path = RUN, **changed: str) -> list[str]:
-    """Answer with the truth what a run waits for."""
-    truth, asked = truth_of(folder), waiting(folder, tables)
-    say(folder, {name: changed.get(name, truth[name]) for name in asked})
-    return asked
-
-
-def own(folder: Path, script: str = "main.py", *flags: str, status: int = 0):
-    cycles = ["--num-batches", "5"] if script != "whole_dataset.py" else []
-    return run(folder, script, *OWN, *TINY, *cycles, *flags, status=status)
-
-
-def until_done(folder: Path, *flags: str, script: str = "main.py", tables: Path = RUN) -> int:
-    """Run and answer in turns; how often it waited."""
-    for stops in range(20):
-        process = run_any(folder, script, *flags)
-        if process.returncode == 0:
-            return stops
-        assert process.returncode == 3, process.stderr
-        assert answer(folder, tables), process.stdout
-    raise AssertionError("it never ends")
-
-
-def run_any(folder: Path, script: str, *flags: str):
-    try:
-        return own(folder, script, *flags, status=3)
-    except AssertionError:
-        return own(folder, script, *flags, status=0)
-
-
-def prepare(folder: Path) -> None:
-    """Batches without a pretext network: a loss file drawn by a fixed seed."""
-    source = random.Random(0)
-    lines = [f"{source.random():.6f}_{name}" for name in truth_of(folder)]
-    (folder / "losses.txt").write_text("\n".join(lines) + "\n")
-    own(folder, "make_batches.py", "--losses", "losses.txt")
 
 
 # --- the proof
@@ -160,6 +98,71 @@ def test_a_person_who_tells_the_truth_gives_the_simulated_run(work: Path):
     predictions = rows(work / RUN / "predictions.csv")
     assert [row["file_name"] for row in predictions] == names
     assert all(0 < float(row["confidence"]) <= 1 for row in predictions)
+
+
+def by_label_studio(folder: Path) -> None:
+    """Export the tasks of a run, answered, with the columns of Label Studio's own CSV."""
+    truth, stored = truth_of(folder), Path(__file__).parent / "label_studio/choices.csv"
+    with stored.open(newline="") as file:
+        header = next(csv.reader(file))
+    tasks = json.loads((folder / RUN / "to_label.json").read_text())
+    with (folder / "photos/labels.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, header, restval="1")
+        writer.writeheader()
+        for task in tasks:
+            writer.writerow({**task["data"], "label": truth[task["data"]["file_name"]]})
+
+
+def by_folders(folder: Path) -> None:
+    """Sort copies of the images into class folders, and import these."""
+    truth = truth_of(folder)
+    for name in waiting(folder):
+        place = folder / "sorted" / truth[name]
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / "photos" / name, place)
+    run(folder, "utils/convert_labels.py", "import", "sorted", "--data-dir", "photos")
+
+
+def by_keys(folder: Path, start: Callable, window: Any) -> None:
+    """Press the key of each image's class in the browser."""
+    (folder / "photos/classes.txt").write_text("".join(f"{i}\n" for i in range(10)))
+    truth, asked = truth_of(folder), waiting(folder)
+    _, address = start(RUN)
+    page = Typist(window, address)
+    for name in asked:
+        page.at(name)
+        page.press(truth[name])  # a class that is called 3 has the key 3
+    page.until("#stage", f"All {len(asked)} images have an answer")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["label studio", "folders", "keys"])
+def test_every_way_of_labelling_gives_the_same_run(
+    way: str, work: Path, request: pytest.FixtureRequest
+):
+    prepare(work)
+    flags = ["--cycles", "2", "--labels-per-cycle", "10"]
+    own(work, "main.py", *flags, status=3)
+    shutil.copytree(work, work.parent / "plain")
+    answer(work.parent / "plain")
+    if way == "label studio":
+        by_label_studio(work)
+    elif way == "folders":
+        by_folders(work)
+    else:
+        request.getfixturevalue("monkeypatch").chdir(work)
+        by_keys(work, request.getfixturevalue("served"), request.getfixturevalue("browser"))
+    weights = []
+    truth = truth_of(work)
+    if way != "label studio":
+        assert {
+            x["file_name"]: x["label"] for x in rows(work / "photos/labels.csv")
+        }.items() <= truth.items()
+    for folder in (work, work.parent / "plain"):
+        own(folder, "main.py", *flags, status=3)
+        weights.append(load_checkpoint(folder / "checkpoint/own/main-confidence/main_0.pth")["net"])
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert waiting(work) == waiting(work.parent / "plain")
 
 
 def killed(folder: Path, flags: list[str], after: float) -> int:

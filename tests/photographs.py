@@ -1,0 +1,72 @@
+"""What tests of unlabelled pools share: a scripted person, who answers when a run waits."""
+
+import csv
+import random
+from pathlib import Path
+
+from shell import rows, run
+
+TINY = ["--img-size", "16", "--width", "8", "--rotation-epochs", "2", "--epochs", "2", "--milestones", "1",
+        "--eval-every", "2", "--crop-padding", "1", "--lr", "0.03", "--batch-size", "16", "--threads", "1",
+        "--no-flip"]  # fmt: skip
+OWN = ["--dataset", "unlabeled", "--data-dir", "photos", "--experiment", "own"]
+RUN = Path("runs/own/main-confidence")
+
+
+def truth_of(folder: Path) -> dict[str, str]:
+    return {row["file_name"]: row["label"] for row in rows(folder / "truth.csv")}
+
+
+def waiting(folder: Path, tables: Path = RUN) -> list[str]:
+    """The images that a run waits for."""
+    path = folder / tables / "to_label.csv"
+    return [row["file_name"] for row in rows(path) if not row["label"]] if path.exists() else []
+
+
+def say(folder: Path, labels: dict[str, str], more: tuple[str, ...] = ()) -> None:
+    """Append rows to labels.csv."""
+    path = folder / "photos/labels.csv"
+    fresh = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.writer(file)
+        if fresh:
+            writer.writerow(["file_name", "label", *(["annotator"] if more else [])])
+        writer.writerows([name, label, *more] for name, label in labels.items())
+
+
+def answer(folder: Path, tables: Path = RUN, **changed: str) -> list[str]:
+    """Answer with the truth what a run waits for."""
+    truth, asked = truth_of(folder), waiting(folder, tables)
+    say(folder, {name: changed.get(name, truth[name]) for name in asked})
+    return asked
+
+
+def own(folder: Path, script: str = "main.py", *flags: str, status: int = 0):
+    cycles = ["--num-batches", "5"] if script != "whole_dataset.py" else []
+    return run(folder, script, *OWN, *TINY, *cycles, *flags, status=status)
+
+
+def until_done(folder: Path, *flags: str, script: str = "main.py", tables: Path = RUN) -> int:
+    """Run and answer in turns; how often it waited."""
+    for stops in range(20):
+        process = run_any(folder, script, *flags)
+        if process.returncode == 0:
+            return stops
+        assert process.returncode == 3, process.stderr
+        assert answer(folder, tables), process.stdout
+    raise AssertionError("it never ends")
+
+
+def run_any(folder: Path, script: str, *flags: str):
+    try:
+        return own(folder, script, *flags, status=3)
+    except AssertionError:
+        return own(folder, script, *flags, status=0)
+
+
+def prepare(folder: Path) -> None:
+    """Batches without a pretext network: a loss file drawn by a fixed seed."""
+    source = random.Random(0)
+    lines = [f"{source.random():.6f}_{name}" for name in truth_of(folder)]
+    (folder / "losses.txt").write_text("\n".join(lines) + "\n")
+    own(folder, "make_batches.py", "--losses", "losses.txt")
