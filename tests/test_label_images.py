@@ -964,7 +964,7 @@ def test_by_mouse_large_and_small(
     photos = tmp_path / "photos"
     (photos / "labels.csv").write_text("file_name,label\npool/other.png,cat\npool/2.png,dog\n")
     Image.effect_noise((2000, 1000), 50).save(photos / names[1])
-    _, address = served(run_folder, "--annotator", "anna")
+    process, address = served(run_folder, "--annotator", "anna")
     page = Typist(browser, address)
     page.at("pool/0.png")
     keys = page.script(
@@ -992,6 +992,10 @@ def test_by_mouse_large_and_small(
     page.press(" ")  # not for the button that was clicked
     assert page.script("[zoomed, state.answers[1]]") == [True, None]
     page.press(" ")
+    held = {"type": "keyDown", "key": "1", "text": "1", "autoRepeat": True}  # a key held down
+    browser.execute_cdp_cmd("Input.dispatchKeyEvent", held)
+    page.at("pool/1.png")
+    assert page.script("state.answers[1]") is None
     assert page.script(f"[{small}.naturalWidth, {small}.naturalHeight]") == [1600, 800]
     fits = "s => { const b = s.getBoundingClientRect(); return b.width <= innerWidth && b.height <= innerHeight }"
     assert page.script(f"({fits})({small})")
@@ -1012,6 +1016,18 @@ def test_by_mouse_large_and_small(
     assert (photos / "labels.csv").read_text() == (
         "file_name,label,annotator\npool/other.png,cat,\npool/2.png,dog,\npool/0.png,?,anna\npool/2.png,bird,anna\n"
     )
+    process.kill()  # the program ends while the page is open
+    process.wait()
+    page.press("1")
+    page.until("#message", "The program does not answer: start it again, then go on here.")
+    assert (
+        page.text("#file") == "pool/1.png"
+        and "pool/1.png" not in (photos / "labels.csv").read_text()
+    )
+    served(run_folder, "--annotator", "anna", "--port", address.rpartition(":")[2])
+    page.press("1")
+    page.until("#stage", "All 3 images have an answer, 1 unsure.")
+    assert (photos / "labels.csv").read_text().endswith("pool/1.png,cat,anna\n")
 
 
 def read(photos: Path) -> list[list[str]]:

@@ -10,10 +10,10 @@ Keys:    1 to 9, 0, then letters    a class, as its button says
          Backspace, left / right    back / on
          Space / +                  zoom / a new class
 
-Reads:   RUN/config.json, RUN/to_label.csv
-         PHOTOS, the folder that the run names: its images, labels.csv, classes.txt;
-         without classes.txt the classes are those of labels.csv and of test/
-Writes:  PHOTOS/labels.csv; PHOTOS/classes.txt when a class is added
+Reads:   RUN/config.json, RUN/to_label.csv; of the folder of photographs that the
+         run names: images, labels.csv and classes.txt; without classes.txt the
+         classes are those of labels.csv and of the folders in test/
+Writes:  labels.csv there, and classes.txt when a class is added
 
 Run:     python utils/label_images.py runs/photos/main-confidence
 """
