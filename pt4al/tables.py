@@ -43,8 +43,8 @@ def write_tables(folder: Path, state: State, seconds: Seconds, ids: list[str]) -
 
 
 def write_answers(folder: Path, state: State, ids: list[str]) -> None:
-    """What a person said and the run made of it: `answers.csv`, a row a cycle; the labels that each
-    cycle was trained with; `review.csv`, the labels that look wrong."""
+    """What a person said and the run made of it: `answers.csv`, a row a cycle; `labeled/cycle_<i>.csv`,
+    the labels that a cycle was trained with; `review.csv`, the labels that look wrong."""
     taken = state["answers"]
     last = {row[0]: row[4] for row in state["cycles"]}
     rows = []
