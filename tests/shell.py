@@ -3,6 +3,7 @@ leave behind."""
 
 import contextlib
 import csv
+import importlib.util
 import io
 import multiprocessing
 import os
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--rotation-epochs", "2", "--epochs", "3", "--milestones", "2", "--cycles", "3", "--num-batches", "4",
@@ -112,6 +114,15 @@ def be_the_script(
     sys.argv = [script, *arguments]
     sys.path[0] = str(Path(script).parent)
     runpy.run_path(script, run_name="__main__")
+
+
+def load_program(name: str) -> ModuleType:
+    """A program of utils/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"utils/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def rows(path: Path) -> list[dict[str, str]]:

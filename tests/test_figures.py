@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import os
 import re
@@ -7,7 +6,6 @@ import sys
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
-from shell import ROOT, TINY, command, environment, rows, run
+from shell import TINY, command, environment, load_program, rows, run
 
 
 def is_picture(path: Path, width: int) -> bool:
@@ -56,14 +54,6 @@ def test_plot_curves_draws_rotation_too(finished: Path, tmp_path: Path):
 
 
 # --- generate_acc_curves.py: made-up runs
-
-
-def load_program(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"utils/{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 CURVES = load_program("generate_acc_curves")

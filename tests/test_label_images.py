@@ -1,7 +1,6 @@
 """The page on which a person labels: its rules through Flask's test client, and once by real keys in a browser."""
 
 import csv
-import importlib.util
 import io
 import json
 import os
@@ -10,12 +9,10 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,17 +20,8 @@ import pytest
 from flask.testing import FlaskClient
 from photographs import own, prepare
 from PIL import Image
-from shell import ROOT, command, environment, rows, run
+from shell import command, environment, load_program, rows, run
 from werkzeug.test import TestResponse
-
-
-def load_program(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"utils/{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
 
 PROGRAM = load_program("label_images")
 NAMES = [f"pool/{name}.png" for name in ("a/1", "a/2", "b/1", "3")]
