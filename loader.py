@@ -205,6 +205,9 @@ def read_unlabeled(config: Config, split: str, room: int) -> Split:
         )
     paths = pool_files(root)
     names = [path.relative_to(config.data_dir).as_posix() for path in paths]
+    for name in names:
+        if any("\udc80" <= c <= "\udcff" for c in name):
+            raise UserError(f"the name of {name!r} is not UTF-8, as labels.csv must be: rename it")
     pixels = decode(paths, config.img_size, config.resize, "pool", room)
     return pixels, np.full(len(paths), -1, np.int64), names, []
 

@@ -31,10 +31,8 @@ def main() -> None:
         learner.open()
         while not learner.finished:
             if not learner.has_labels:
-                everything = list(range(len(pool)))
-                if learner.person:
-                    everything = processes.from_main(learner.person.everything)
-                learner.label(everything)
+                # Where a person labels, all that is labelled is taken, and nothing is asked.
+                learner.label([] if learner.person else list(range(len(pool))))
             learner.train()
 
 

@@ -19,7 +19,7 @@ from pt4al import label_studio, processes
 from pt4al.console import UserError
 from pt4al.files import read_json, read_lines, write_csv, write_json, write_lines, write_text
 from pt4al.images import Images, id_key, sort_classes
-from pt4al.labels import UNSURE, Answers, LabelFile, below_pool, clean, read_answers, read_classes
+from pt4al.labels import UNSURE, Answers, LabelFile, clean, read_answers, read_classes
 from pt4al.tables import Taken
 
 REVIEWED = 20
@@ -31,10 +31,13 @@ class Person:
     Attributes:
         folder: the folder of photographs, with labels.csv and classes.txt.
         tables: the run folder, where it is written what to label.
+        takes_all: whether every label there is is trained on, whoever was asked for it.
     """
 
-    def __init__(self, config: Config, pool: Images, test: Images, tables: Path) -> None:
-        self.config, self.pool, self.tables = config, pool, tables
+    def __init__(
+        self, config: Config, pool: Images, test: Images, tables: Path, takes_all: bool
+    ) -> None:
+        self.config, self.pool, self.tables, self.takes_all = config, pool, tables, takes_all
         self.test = replace(test, classes=[clean(name) for name in test.classes])
         self.folder = Path(config.data_dir)
         self.position_of = {
@@ -77,6 +80,10 @@ class Person:
             return self.waiting(missing, labeled)
         return self.settle(answers, labeled, before, classes)
 
+    def check(self) -> None:
+        """Raise a UserError where a label file cannot be used."""
+        self.read(read_classes(self.folder))
+
     def read(self, classes: Sequence[str]) -> Answers:
         files = self.folder / "labels.csv", self.tables / "to_label.csv"
         return read_answers(files, self.position_of, classes)
@@ -91,18 +98,21 @@ class Person:
             write_lines(self.tables / "labeled" / "test.txt", drawn)
 
     def write_requests(self, missing: list[int], answers: Answers, classes: Sequence[str]) -> None:
-        """to_label.csv with what waits, and below it the answers that stand in it alone; the same
-        for Label Studio; and what annotators disagree on."""
-        path = self.tables / "to_label.csv"
-        given = [row for row in LabelFile(path).rows() if row.label] if path.exists() else []
-        elsewhere = read_answers([self.folder / "labels.csv"], self.position_of, ()).labels
-        rows = [[self.pool.ids[i], ""] for i in missing]
-        rows += [
-            [row.file, row.label]
-            for row in given
-            if elsewhere.get(self.position_of.get(id_key(below_pool(row.file)), -1)) != row.label
+        """to_label.csv with what waits, and below it the answers that stand in it alone, as they were
+        written; the same for Label Studio; and what annotators disagree on."""
+        path, shared = self.tables / "to_label.csv", self.folder / "labels.csv"
+        known = {row[1:] for row in LabelFile(shared).rows()} if shared.exists() else set()
+        file = LabelFile(path, create=True)
+        kept = [
+            line
+            for row, line in zip(file.rows(), file.lines, strict=True)
+            if row.label and row[1:] not in known
         ]
-        write_or_remove(path, ["file_name", "label"], rows)
+        file.ask([self.pool.ids[i] for i in missing], kept)
+        if file.lines:
+            file.write()
+        else:
+            path.unlink(missing_ok=True)
         header = ["file_name", "label", "annotator"]
         write_or_remove(self.tables / "disagreements.csv", header, answers.disagreements)
         for_studio = self.tables / "to_label.json", self.tables / "label_config.xml"
@@ -138,8 +148,13 @@ class Person:
     ) -> Taken:
         """The answers as a cycle uses them; `classes` are those of classes.txt."""
         drawn, picks = self.pool.drawn, [i for cycle in labeled for i in cycle]
-        asked = {*drawn, *picks, *self.ever_asked()}
-        unasked = sorted(i for i in answers.labels if i not in asked)
+        taken = set() if self.takes_all else self.ever_asked()
+        kept = set(before["positions"].tolist()) if before else set()
+        unasked = sorted(
+            i
+            for i in answers.labels.keys() - {*drawn, *picks}
+            if i in kept or i not in taken  # a gift that was used once is not taken back
+        )
         labels = {i: answers.labels[i] for i in [*picks, *unasked, *drawn]}
         sure = [i for i in [*picks, *unasked] if labels[i] != UNSURE]
         test = [i for i in drawn if labels[i] != UNSURE]
@@ -180,29 +195,24 @@ class Person:
         }  # fmt: skip
 
     def ever_asked(self) -> set[int]:
-        """Positions that a run on this folder of photographs has ever asked for: what is labelled for
-        one is no gift to another, or to itself after --restart, which could not be compared with it
-        any more."""
+        """Positions that a run on these images has ever asked for: what is labelled for one is no
+        gift to another, or to itself after --restart, which could not be compared with it any
+        more."""
         found: set[int] = set()
         for path in sorted(self.config.runs_dir.parent.glob("*/*/asked.txt")):
-            config = path.with_name("config.json")
-            known = read_json(config) if config.exists() else {}
-            folder = known.get("other_parameters", {}).get("data_dir", "")
-            if path.parent == self.tables or Path(folder).resolve() == self.folder.resolve():
+            if path.parent == self.tables or self.shares(path.with_name("config.json")):
                 found |= {self.position_of.get(id_key(line), -1) for line in read_lines(path)}
         return found - {-1}
 
-    def everything(self) -> list[int]:
-        """Positions of all images that have a label, but for those to test by.
-
-        Raises:
-            UserError: there is none.
-        """
-        answers = self.read(read_classes(self.folder)).labels
-        found = sorted(i for i, label in answers.items() if label != UNSURE)
-        if not (found := [i for i in found if i not in self.pool.drawn]):
-            raise UserError(f"{self.folder}/labels.csv holds no label yet: label some images first")
-        return found
+    def shares(self, path: Path) -> bool:
+        """Whether a config.json is of a run on the same images, or at least on the same folder."""
+        try:
+            record = read_json(path)
+            folder = Path(record["other_parameters"]["data_dir"])
+            same = record["inputs"]["data"] == self.pool.fingerprint()
+            return same or folder.resolve() == self.folder.resolve()
+        except (UserError, KeyError, TypeError, ValueError):
+            return False  # not written by this code
 
     # --- what follows from them
 

@@ -266,6 +266,18 @@ class LabelFile:
             self.changed |= clean(line[at_label]) != label
             line[at_label] = label
 
+    def ask(self, files: Sequence[str], kept: list[tuple[int, list[str]]]) -> None:
+        """Let the file hold a line without label for each of `files`, and below them `kept`."""
+        blank = [""] * len(self.header)
+        self.lines = [
+            *(
+                (0, [*blank[: self.columns[0]], name, *blank[self.columns[0] + 1 :]])
+                for name in files
+            ),
+            *kept,
+        ]
+        self.changed = True
+
     def write(self) -> None:
         """Write the file whole, in the dialect that it was read in, if an answer has changed it. A
         link is followed: what it leads to is the person's file."""
@@ -348,6 +360,8 @@ def read_answers(
                 continue
             place = f"{path} line {row.line}"
             position = position_of.get(id_key(below_pool(row.file)))
+            if position is None:  # below a folder that is called pool itself
+                position = position_of.get(id_key(f"pool/{row.file.rpartition('/pool/')[2]}"))
             if position is None:
                 strange.append(f"{place}: {row.file}")
                 continue

@@ -66,7 +66,10 @@ class Learner:
     ) -> None:
         self.config, self.run, self.pool, self.test, self.cycles = config, run, pool, test, cycles
         self.pretext = pretext
-        self.person = Person(config, pool, test, run.tables) if pool.by_person else None
+        self.person = None
+        if pool.by_person:
+            takes_all = run.script == "whole_dataset.py"
+            self.person = Person(config, pool, test, run.tables, takes_all)
         self.classification = Classification(config, pool, test)
         self.net = fresh_network(config, len(pool.classes) or 1, 0, pool.device)
         self.state = new_state()
@@ -80,6 +83,8 @@ class Learner:
         inputs = {"data": data, "test_data": test.fingerprint(), **(made_from or {})}
         if self.pretext:
             inputs["pretext"] = self.pretext.digest
+        if self.person and self.config.restart:
+            processes.from_main(self.person.check)  # before anything is deleted
         state = run.open(inputs, pool.ids)
         common = len(pool.pixel_hashes() & test.pixel_hashes())
         if common:
@@ -98,7 +103,7 @@ class Learner:
         self.state = state
         run.write_tables(state)
         if self.person and state["answers"]:
-            self.use(state["answers"][-1])
+            self.use(state["answers"][: self.cycle + 1][-1])
         self.mend_weights()
         if self.finished:
             if self.person and not (run.tables / "predictions.csv").exists():
@@ -180,8 +185,10 @@ class Learner:
             Waiting: a person has not labelled all that the cycle needs.
         """
         config, state, cycle = self.config, self.state, self.cycle
-        if self.person and len(state["answers"]) == cycle:
-            self.take_answers()
+        if self.person:
+            if len(state["answers"]) == cycle:
+                self.take_answers()
+            self.use(state["answers"][cycle])
         if config.init == "scratch" and cycle > 0:
             self.net = fresh_network(config, len(self.pool.classes), cycle, self.pool.device)
         positions = (
@@ -242,7 +249,7 @@ class Learner:
             doubts = doubtful(answers, new, logits, before["classes"], self.cycle)
             self.state["review"] = [*self.state["review"], *doubts]
         self.state["answers"] = [*taken, answers]
-        self.use(answers)
+        self.run.keep_choice(self.state)
 
     def use(self, answers: Taken) -> None:
         """Label the pool and the test set with a cycle's answers, and give the network an output for

@@ -90,6 +90,7 @@ class RunFolder:
         ours = make_record(self.config, self.script, self.name, inputs)
         stored = self.tables / "config.json"
         if self.config.restart:
+            self._set_aside(inputs, stored)
             self._delete()
         known = [check_record(read_json(stored), stored)] if stored.exists() else []
         state = self._read_state()
@@ -132,6 +133,18 @@ class RunFolder:
         write_json(
             path, {**content, "went_on_with": list(dict.fromkeys(later))} if later else content
         )
+
+    def _set_aside(self, inputs: dict[str, Any], stored: Path) -> None:
+        """Answers in to_label.csv outlive --restart, but not for other images."""
+        asked, path = self.tables / "asked.txt", self.tables / "to_label.csv"
+        if not asked.exists() or not stored.exists():
+            return
+        if check_record(read_json(stored), stored)["inputs"].get("data") == inputs["data"]:
+            return
+        asked.unlink()
+        if path.exists():
+            os.replace(path, aside := path.with_name("to_label_of_other_images.csv"))
+            processes.say(f"{path} was of other images: it is {aside.name} now")
 
     def _delete(self) -> None:
         """Delete what this class and its callers write, by name: other files are not ours."""
@@ -177,11 +190,14 @@ class RunFolder:
         self.pending = {**state, "record": self.record}
 
     def keep_choice(self, state: State) -> None:
-        """Save what is chosen for the next cycle beside the state that it was chosen by."""
+        """Save what is chosen for the next cycle, and what a person has answered, beside the state of
+        the last epoch, by which it was chosen."""
         if self.pending is None:  # nothing is trained yet
             self.keep(state)
-        self.pending = {**self.pending, "labeled": state["labeled"]}
+        chosen = {name: state[name] for name in ("labeled", "answers", "review")}
+        self.pending = {**self.pending, **chosen}
         self.save()
+        self.write_tables(state)  # which has the row of the cycle that is done
 
     def save(self) -> None:
         """Write the remembered state, after every table that follows from it, unless it is on disk."""
@@ -249,5 +265,6 @@ def is_state(state: State, pool_size: int) -> bool:
 
 def position(state: State) -> tuple[int, ...]:
     """Where a state stands: the end of a run comes after its last epoch, and a choice for the next
-    cycle after the last epoch of this one."""
-    return state["cycle"], state["finished_epoch"] + state["finished"], len(state["labeled"])
+    cycle, and the answers to it, after the last epoch of this one."""
+    epoch = state["finished_epoch"] + state["finished"]
+    return state["cycle"], epoch, len(state["labeled"]), len(state.get("answers", ()))

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from shell import rows, run
 
+from pt4al.labels import LabelFile
+
 TINY = ["--img-size", "16", "--width", "8", "--rotation-epochs", "2", "--epochs", "2", "--milestones", "1",
         "--eval-every", "2", "--crop-padding", "1", "--lr", "0.03", "--batch-size", "16", "--threads", "1",
         "--no-flip"]  # fmt: skip
@@ -20,7 +22,7 @@ def truth_of(folder: Path) -> dict[str, str]:
 def waiting(folder: Path, tables: Path = RUN) -> list[str]:
     """The images that a run waits for."""
     path = folder / tables / "to_label.csv"
-    return [row["file_name"] for row in rows(path) if not row["label"]] if path.exists() else []
+    return [row.file for row in LabelFile(path).rows() if not row.label] if path.exists() else []
 
 
 def say(folder: Path, labels: dict[str, str], more: tuple[str, ...] = ()) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import random
 import shutil
 import signal
@@ -15,7 +16,8 @@ import numpy as np
 import pytest
 import torch
 from photographs import OWN, RUN, TINY, answer, own, prepare, say, truth_of, until_done, waiting
-from shell import RANDOM_BASELINE, rows, run, start_forked
+from PIL import Image
+from shell import RANDOM_BASELINE, content, rows, run, start_forked
 from test_label_images import Typist, browser, served  # noqa: F401, two are fixtures
 
 from config import Config
@@ -23,6 +25,7 @@ from loader import load_images
 from pt4al.answers import doubtful
 from pt4al.files import load_checkpoint
 from pt4al.images import id_key
+from pt4al.labels import LabelFile
 from pt4al.network import carry_over, fresh_network
 from pt4al.tables import wilson
 
@@ -64,9 +67,7 @@ def test_a_person_who_tells_the_truth_gives_the_simulated_run(work: Path):
             answer(work)
         else:  # in the file itself
             path, truth = work / RUN / "to_label.csv", truth_of(work)
-            table = [
-                [row["file_name"], row["label"] or truth[row["file_name"]]] for row in rows(path)
-            ]
+            table = [[row.file, row.label or truth[row.file]] for row in LabelFile(path).rows()]
             path.write_text("file_name;label\r\n" + "".join(f"{a};{b}\r\n" for a, b in table))
     run(work, "main.py", *OWN, *TINY, *flags)
     assert kills >= 5
@@ -335,7 +336,153 @@ def test_two_processes_wait_and_go_on_together(work: Path):
 
 
 def test_without_any_label_the_whole_dataset_is_refused(work: Path):
-    assert "holds no label yet" in own(work, "whole_dataset.py", status=2).stderr
+    assert "no image has a label" in own(work, "whole_dataset.py", status=2).stderr
+
+
+# --- what other runs and mistakes must not change
+
+
+def used(folder: Path, cycle: int) -> dict[str, str]:
+    return {x["file_name"]: x["label"] for x in rows(folder / RUN / f"labeled/cycle_{cycle}.csv")}
+
+
+def test_a_gift_is_not_taken_back_when_another_run_asks_for_it(work: Path):
+    prepare(work)
+    flags = ["--cycles", "2", "--labels-per-cycle", "10"]
+    truth = truth_of(work)
+    gifts = dict(list(truth.items())[::15])
+    say(work, gifts)
+    own(work, "main.py", *flags, status=3)
+    answer(work)
+    own(work, "main.py", *flags, status=3)
+    assert gifts.items() <= used(work, 0).items()
+    other = work / "runs/own/other"
+    other.mkdir()
+    (other / "asked.txt").write_text("".join(f"{name}\n" for name in truth))
+    shutil.copy(work / RUN / "config.json", other)
+    for odd in (
+        "[]",
+        "null",
+        '{"other_parameters": null}',
+        "{",
+        '{"inputs": {}, "other_parameters": {"data_dir": "\\u0000"}}',
+    ):
+        folder = work / f"runs/own/odd {len(odd)}"
+        folder.mkdir()
+        (folder / "asked.txt").write_text("".join(f"{name}\n" for name in truth))
+        (folder / "config.json").write_text(odd)
+    answer(work)
+    done = own(work, "main.py", *flags)
+    assert gifts.items() <= used(work, 1).items() and "changed" not in done.stdout
+
+
+def test_the_tables_are_whole_while_a_run_waits(work: Path):
+    prepare(work)
+    flags = ["--cycles", "2", "--labels-per-cycle", "10"]
+    own(work, "main.py", *flags, status=3)
+    answer(work)
+    own(work, "main.py", *flags, status=3)
+    assert [row["labels"] for row in rows(work / RUN / "cycles.csv")] == ["10"]
+    assert rows(work / RUN / "answers.csv")[0]["accuracy_low"] != ""
+    assert len(rows(work / RUN / "per_class.csv")) == 10
+    before = content(work)
+    own(work, "main.py", *flags, status=3)
+    assert content(work) == before
+
+
+def test_answers_are_taken_once(work: Path):
+    """Killed in the first epoch of a cycle, it trains with the labels that it began with."""
+    prepare(work)
+    flags = [
+        "--cycles",
+        "1",
+        "--labels-per-cycle",
+        "10",
+        "--epochs",
+        "3000",
+        "--checkpoint-every",
+        "3000",
+    ]
+    own(work, "main.py", *flags, status=3)
+    asked, truth = answer(work), truth_of(work)
+    process = start_forked(
+        work,
+        "main.py",
+        (*OWN, *TINY, "--num-batches", "5", *flags),
+        {},
+        work / ".out",
+        work / ".err",
+    )
+    deadline = time.monotonic() + 60
+    while not (work / ".out").exists() or "epoch 1/3000" not in (work / ".out").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.join()
+    path = work / "photos/labels.csv"
+    path.write_text(path.read_text().replace(f"{asked[0]},{truth[asked[0]]}\n", f"{asked[0]},9\n"))
+    again = start_forked(
+        work,
+        "main.py",
+        (*OWN, *TINY, "--num-batches", "5", *flags),
+        {},
+        work / ".out2",
+        work / ".err",
+    )
+    while not (work / ".out2").exists() or "epoch 1/3000" not in (work / ".out2").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    again.kill()
+    again.join()
+    assert used(work, 0) == {name: truth[name] for name in asked}
+
+
+def test_a_restart_with_a_mistake_in_a_label_file_deletes_nothing(work: Path):
+    prepare(work)
+    flags = ["--cycles", "1", "--labels-per-cycle", "10"]
+    until_done(work, *flags)
+    say(work, {"pool/00001.png": "3", "pool/00001.jpg": "4"})
+    before = content(work)
+    assert "has two labels" in own(work, "main.py", *flags, "--restart", status=2).stderr
+    assert content(work) == before
+
+
+def test_answers_to_a_list_of_other_images_are_set_aside(work: Path):
+    prepare(work)
+    flags = ["--cycles", "1", "--labels-per-cycle", "10"]
+    own(work, "main.py", *flags, status=3)
+    path, truth = work / RUN / "to_label.csv", truth_of(work)
+    lines = [f"{name};{truth[name]};my note\r\n" for name in waiting(work)]
+    path.write_text("file_name;label;notes\r\n" + "".join(lines), newline="")
+    own(work, "main.py", *flags)
+    kept = path.read_bytes()
+    assert b";my note\r\n" in kept
+    shutil.copytree(work / "photos", work / "other")
+    for image in (work / "other/pool").iterdir():
+        Image.fromarray(255 - np.asarray(Image.open(image))).save(image)
+    done = own(work, "main.py", *flags, "--data-dir", "other", "--restart", status=3)
+    assert "to_label_of_other_images.csv" in done.stdout and len(waiting(work)) == 10
+    assert path.with_name("to_label_of_other_images.csv").read_bytes() == kept
+
+
+def test_annotators_of_to_label_csv_keep_their_names(untested: Path):
+    prepare(untested)
+    flags = ["--cycles", "1", "--labels-per-cycle", "10"]
+    own(untested, "main.py", *flags, status=3)
+    asked, truth = waiting(untested), truth_of(untested)
+    say(untested, {name: truth[name] for name in asked}, ("anna",))
+    path = untested / RUN / "to_label.csv"
+    path.write_text(f"file_name,label,annotator\n{asked[0]},cat,ben\n")
+    for _ in range(2):
+        assert "waits for 1 of 10" in own(untested, "main.py", *flags, status=3).stdout
+        assert f"{asked[0]},cat,ben" in path.read_text()
+
+
+def test_a_name_that_is_not_utf_8_is_refused_at_once(work: Path):
+    prepare(work)
+    pool = os.fsencode(work / "photos/pool")
+    os.rename(pool + b"/00123.png", pool + b"/00123\xff.png")
+    assert "is not UTF-8" in own(work, "main.py", "--cycles", "1", status=2).stderr
 
 
 # --- a test set
