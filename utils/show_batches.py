@@ -48,14 +48,12 @@ def main() -> None:
     losses = config.loss_dir / "rotation_loss.txt"
     texts, ids = read_losses(losses) if losses.exists() else ([], [])
     loss_of = {id_key(image_id): float(text) for text, image_id in zip(texts, ids, strict=True)}
+    ratios = [3, 1] if pool.classes else [3]  # where a person labels, nobody knows the classes yet
     figure, axes = plt.subplots(
-        len(batches), 2, figsize=(12, 0.75 * len(batches) + 0.9), squeeze=False, layout="constrained",
-        width_ratios=[3, 1], sharex="col",
+        len(batches), len(ratios), figsize=(3 * sum(ratios), 0.75 * len(batches) + 0.9), squeeze=False,
+        layout="constrained", width_ratios=ratios, sharex="col",
     )  # fmt: skip
-    if not pool.classes:  # nobody knows them yet
-        for axis in axes[:, 1]:
-            axis.remove()
-    for i, (batch, (left, right)) in enumerate(zip(batches, axes, strict=True)):
+    for i, (batch, (left, *rest)) in enumerate(zip(batches, axes, strict=True)):
         shown = [batch[j] for j in even_intervals(len(batch), min(IMAGES_A_ROW, len(batch)))]
         pixels = pool.pixels[torch.tensor(shown)].numpy()
         left.imshow(np.concatenate(list(pixels), axis=1))
@@ -63,20 +61,21 @@ def main() -> None:
         losses = [loss_of[key] for key in (id_key(pool.ids[j]) for j in batch) if key in loss_of]
         span = f"{max(losses):.2g} to {min(losses):.2g}" if losses else "no losses"
         left.set_ylabel(f"batch {i}\n{span}", rotation=0, ha="right", va="center", fontsize=8)
-        if not pool.classes:
-            continue
-        counts = np.bincount(pool.labels[torch.tensor(batch)].numpy(), minlength=len(pool.classes))
-        right.bar(range(len(counts)), 100 * counts / len(batch), color="tab:blue")
-        right.axhline(100 / len(counts), color="grey", lw=0.5, ls=":")
-        right.tick_params(labelsize=7)
-        right.set_ylabel("%", fontsize=7, rotation=0)
+        for right in rest:
+            labels = pool.labels[torch.tensor(batch)].numpy()
+            counts = np.bincount(labels, minlength=len(pool.classes))
+            right.bar(range(len(counts)), 100 * counts / len(batch), color="tab:blue")
+            right.axhline(100 / len(counts), color="grey", lw=0.5, ls=":")
+            right.tick_params(labelsize=7)
+            right.set_ylabel("%", fontsize=7, rotation=0)
     if 0 < len(pool.classes) <= 20:
-        axes[-1, 1].set_xticks(
+        axes[-1, -1].set_xticks(
             range(len(pool.classes)),
             [name.encode(errors="replace").decode().replace("$", r"\$") for name in pool.classes],
             rotation=90 if max(map(len, pool.classes)) > 2 else 0,
         )
-    axes[-1, 1].set_xlabel("class (dotted: even mix)", fontsize=8)
+    if pool.classes:
+        axes[-1, -1].set_xlabel("class (dotted: even mix)", fontsize=8)
     axes[-1, 0].set_xlabel(
         "hardest to easiest within the batch; on the left the range of rotation losses", fontsize=8
     )
