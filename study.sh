@@ -11,8 +11,8 @@
 # after --    fields as in config.py, for all runs: a shorter schedule to try it
 #
 # Seeds are the outer loop: stopped after a seed, it is whole. Finished runs are skipped, interrupted ones go on
-# where they stopped when the same command is given again. Several machines that share this folder take different
-# seeds or arms each, as the tasks of a Slurm array do (docs/running.md).
+# where they stopped when the same command is given again. Several machines that share this folder take an arm each,
+# as the tasks of a Slurm array do (docs/running.md).
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
@@ -124,7 +124,9 @@ stop() {
 }
 trap stop INT TERM HUP
 needs_pretext=' own-pretext cold-typiclust '
-if [[ -n $treated && ! -f runs/study-pretext/picks/cycles.csv ]]; then pretext; fi
+if [[ -n $treated && $arms == *@(own-pretext|cold-typiclust)* && ! -f runs/study-pretext/picks/cycles.csv ]]; then
+    pretext
+fi
 number=0
 for seed in $seeds; do
     while read -r arm cycles most flags; do

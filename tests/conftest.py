@@ -7,6 +7,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # one test a core; read when torch is imported
+
 import pytest
 import torch
 from filelock import FileLock

@@ -10,6 +10,7 @@ import os
 import runpy
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -45,15 +46,16 @@ def run(
     """Run `python SCRIPT ARGUMENTS` in a folder, in a process of its own, and require an exit
     status.
 
-    A single process is forked off one that has imported torch already, which saves seconds a start.
+    It is forked off a process that has imported torch already, which saves seconds a start. Several
+    processes are told what torchrun tells them, and end with 1 where one of them fails.
     """
-    if processes == 1:
-        done = run_forked(folder, script, arguments, variables)
-    else:
-        done = subprocess.run(
-            command(script, *arguments, processes=processes), cwd=folder, env=environment(**variables),
-            capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300, check=False,
-        )  # fmt: skip
+    ranks: list[dict[str, str]] = [{}]
+    if processes > 1:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+        numbers = [{"RANK": str(i), "LOCAL_RANK": str(i)} for i in range(processes)]
+        ranks = [{**meet, "WORLD_SIZE": str(processes), **number} for number in numbers]
+    done = run_forked(folder, script, arguments, [{**variables, **rank} for rank in ranks])
     assert done.returncode == status, (
         f"{script} {arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     )
@@ -82,17 +84,27 @@ def start_forked(
 
 
 def run_forked(
-    folder: Path, script: str, arguments: tuple[str, ...], variables: dict[str, str]
+    folder: Path, script: str, arguments: tuple[str, ...], ranks: list[dict[str, str]]
 ) -> subprocess.CompletedProcess:
+    """The script once for each of the environments, side by side; their streams one after another."""
     with tempfile.TemporaryDirectory() as streams:
-        out, err = Path(streams, "out"), Path(streams, "err")
-        process = start_forked(folder, script, arguments, variables, out, err)
-        process.join(300)
-        if process.exitcode is None:
-            process.kill()
-            raise TimeoutError(f"{script} {arguments} runs for 300 s: {out.read_text()}")
-        texts = [path.read_text() for path in (out, err)]
-    return subprocess.CompletedProcess([script, *arguments], process.exitcode, *texts)
+        paths = [(Path(streams, f"out{i}"), Path(streams, f"err{i}")) for i in range(len(ranks))]
+        started = [
+            start_forked(folder, script, arguments, variables, *pair)
+            for variables, pair in zip(ranks, paths, strict=True)
+        ]
+        for process in started:
+            process.join(300)
+            if process.exitcode is None:
+                for each in started:
+                    each.kill()
+                raise TimeoutError(
+                    f"{script} {arguments} runs for 300 s: {paths[0][0].read_text()}"
+                )
+        out, err = ("".join(path.read_text() for path in side) for side in zip(*paths, strict=True))
+    statuses = [process.exitcode for process in started]
+    status = statuses[0] if len(statuses) == 1 else int(any(statuses))
+    return subprocess.CompletedProcess([script, *arguments], status, out, err)
 
 
 def be_the_script(

@@ -175,6 +175,8 @@ def parse(path: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> 
         done = start("bash", path, *arguments, "--help")
         assert done.returncode == 0 and "--seeds" in done.stdout, done.stderr
         fields = re.sub(r"--seeds \S+", "", " ".join(arguments)).split()  # the rest are fields
+        if path.name == "study.sh":
+            fields = arguments[arguments.index("--") + 1 :] if "--" in arguments else []
         monkeypatch.setattr(sys, "argv", ["main.py", *fields])
         command_line.from_command_line("")
     elif path.parent == ROOT:

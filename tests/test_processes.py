@@ -49,7 +49,8 @@ def test_several_processes_score_as_one(finished: Path, tmp_path: Path, processe
 def test_two_processes_train(finished: Path, tmp_path: Path):
     """Batch norm sees half batches, so weights differ from one process; first picks, labels and rates do not."""
     (tmp_path / "loss").symlink_to(finished / "loss")
-    run(tmp_path, "main.py", "digits", *TINY, processes=2)
+    launched = command("main.py", "digits", *TINY, processes=2)  # by torchrun itself
+    subprocess.run(launched, cwd=tmp_path, env=environment(), check=True, timeout=300)
     name = "runs/digits-seed0/main-confidence"
     ours, theirs = (rows(f / name / "metrics.csv") for f in (tmp_path, finished))
     same = ("cycle", "labels", "epoch", "lr")

@@ -372,7 +372,7 @@ def test_idle_processes_count_for_nothing(tmp_path: Path):
         "--first-pick",
         "random",
         "--labels-per-cycle",
-        "60",
+        "24",
         "--batch-size",
         "1",
         "--run-name",
