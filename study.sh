@@ -35,6 +35,8 @@ cold-5           1       all    --cold-start-batch 5
 cold-9           1       all    --cold-start-batch 9
 cold-5-text      1       all    --cold-start-batch 5 --sort lexicographic
 cold-random      1       all    --first-pick random
+cold-mix         1       all
+cold-balanced    1       all
 cold-typiclust   1       all
 pt4al-again      10      1
 own-pretext      10      1
@@ -87,15 +89,38 @@ pretext() {
     python main_pt4al.py "${common[@]}" --first-pick typiclust --run-name picks --epochs 1 --milestones 1
 }
 
+# PT4AL's first pick taken apart, as the one batch of an experiment. `cold-mix`: its class counts, of images drawn at
+# random; `cold-balanced`: the hardest as it takes them, but of each class by itself, and as many of each.
+taken_apart() {  # ARM EXPERIMENT
+    local picks=runs/$2-order/picks/labeled/cycle_0.txt
+    python make_batches.py "${common[@]}" --experiment "$2-order" --losses "$losses"
+    python main_pt4al.py "${common[@]}" --experiment "$2-order" --data-dir "$images" --run-name picks --epochs 1 --milestones 1
+    mkdir -p "loss/$2"
+    if [[ $1 == cold-mix ]]; then
+        python make_batches.py "${common[@]}" --experiment "$2-random" --losses "$losses" --sort shuffled
+        awk -F/ 'NR == FNR { wanted[$(NF - 1)]++; next } taken[$(NF - 1)]++ < wanted[$(NF - 1)]' \
+            "$picks" "loss/$2-random/"batch_?.txt >"loss/$2/batch_0.txt"
+    else
+        awk -F/ -v all="$(wc -l <"loss/$2-order/batch_0.txt")" -v k="$(wc -l <"$picks")" -v classes="$(ls "$images/train" | wc -l)" '
+            rank[$(NF - 1)]++ % int(all / k) == 0 && taken[$(NF - 1)] < k / classes && n < k {
+                taken[$(NF - 1)]++; n++; print
+            }' "loss/$2-order/"batch_?.txt >"loss/$2/batch_0.txt"
+    fi
+}
+
 # cell ARM SEED CYCLES [FLAG ...]: an arm on a seed, its batches first where it needs any.
 cell() {
     local arm=$1 seed=$2 cycles=$3 experiment=study-$1-seed$2 order=$losses; shift 3
     local common=("${preset[@]}" --experiment "$experiment" --seed "$seed")
     local run=("${common[@]}" --data-dir "$images" --run-name "$arm" "$@")
     [[ $arm != own-pretext ]] || order=loss/study-pretext/rotation_loss.txt
-    if [[ $arm == cold-typiclust ]]; then
-        mkdir -p "loss/$experiment"
-        cp runs/study-pretext/picks/labeled/cycle_0.txt "loss/$experiment/batch_0.txt"
+    if [[ $arm == cold-@(typiclust|mix|balanced) ]]; then
+        if [[ $arm == cold-typiclust ]]; then
+            mkdir -p "loss/$experiment"
+            cp runs/study-pretext/picks/labeled/cycle_0.txt "loss/$experiment/batch_0.txt"
+        else
+            taken_apart "$arm" "$experiment"
+        fi
         run+=(--num-batches 1 --labels-per-cycle "$(wc -l <"loss/$experiment/batch_0.txt")")
     elif [[ "$*" != *"--first-pick random"* ]]; then
         python make_batches.py "${common[@]}" --losses "$order" "$@"
@@ -175,4 +200,5 @@ figure primary random "PT4AL and its controls, minus random" pt4al pt4al-text pt
 figure order pt4al "orders and margin, minus PT4AL" pt4al-text pt4al-shuffled pt4al-ascending margin own-pretext pt4al-again
 figure settings pt4al "settings of the released code, minus PT4AL" normalized warm
 figure whole_pool margin "strategies on the whole pool, minus margin" entropy coreset badge
-figure cold_start cold-random "1,000 labels chosen with none, minus random" cold-2 cold-5 cold-9 cold-5-text cold-typiclust
+figure cold_start cold-random "1,000 labels chosen with none, minus random" cold-2 cold-5 cold-9 cold-5-text cold-mix \
+    cold-balanced cold-typiclust

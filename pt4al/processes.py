@@ -8,6 +8,7 @@ every scoring pass, and adds up gradients and scores; rank 0 alone prints and wr
 import contextlib
 import json
 import os
+import platform
 import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -96,11 +97,20 @@ def has_bf16(device: torch.device) -> bool:
 
 def processor_features() -> set[str]:
     """What the processor says it can do, by Linux's names; nothing elsewhere."""
+    return set(processor_line("flags|Features").split())
+
+
+def processor() -> str:
+    """The processor's name for itself."""
+    return processor_line("model name") or platform.processor() or "cpu"
+
+
+def processor_line(name: str) -> str:
+    """What Linux says about the first core under a name; nothing elsewhere."""
     info = Path("/proc/cpuinfo")
-    words = (
-        re.findall(r"^(?:flags|Features)\s*:(.*)$", info.read_text(), re.M) if info.exists() else []
-    )
-    return set(words[0].split()) if words else set()
+    text = info.read_text() if info.exists() else ""
+    found = re.search(rf"^(?:{name})\s*:(.*)$", text, re.M)
+    return found[1].strip() if found else ""
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:

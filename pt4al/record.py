@@ -134,7 +134,7 @@ def environment(config: Config) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         **{name: version_of(name) for name in packages},
-        "device": torch.cuda.get_device_name(device) if on_gpu else platform.processor() or "cpu",
+        "device": torch.cuda.get_device_name(device) if on_gpu else processes.processor(),
         "threads": torch.get_num_threads(),
         "processes": processes.world_size(),
         "git_commit": git("rev-parse", "HEAD"),

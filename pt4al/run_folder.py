@@ -111,28 +111,34 @@ class RunFolder:
         self.seconds = read_seconds(self.tables) if state else {}
         if state is not None and state["finished"]:
             self.previous.unlink(missing_ok=True)
-        if not stored.exists() or record["code"] != ours["code"]:
+        if not stored.exists() or not (state and state["finished"]):
             self._write_record(stored, record, ours)
         return record, state
 
     def _write_record(self, path: Path, record: Record, ours: Record) -> None:
-        """config.json: the record, every other parameter, the machine, and other versions of the
-        code that went on with the run."""
+        """config.json: the record, every other parameter, the machine, and the other versions of
+        the code, and machines, that went on with the run."""
         known = read_json(path) if path.exists() else {}
         others = {
             k: v
             for k, v in asdict(self.config).items()
             if k not in (*record["parameters"], "restart")
         }
-        later = [
-            *known.get("went_on_with", []),
-            *([ours["code"]] if ours["code"] != record["code"] else []),
-        ]
-        made_with = known.get("made_with") or environment(self.config)
+        here = environment(self.config)
+        made_with = known.get("made_with") or here
         content = {**record, "other_parameters": others, "made_with": made_with}
-        write_json(
-            path, {**content, "went_on_with": list(dict.fromkeys(later))} if later else content
-        )
+        changed = [
+            f"{k} {v}"
+            for k, v in here.items()
+            if not k.startswith("git_") and v != made_with.get(k, v)
+        ]
+        later = list(known.get("went_on_with", []))
+        if changed or ours["code"] != record["code"]:
+            later.append(", ".join([ours["code"], *changed]))
+        if later:
+            content["went_on_with"] = list(dict.fromkeys(later))
+        if content != known:
+            write_json(path, content)
 
     def _set_aside(self, inputs: dict[str, Any], stored: Path) -> None:
         """Answers in to_label.csv outlive --restart, but not for other images."""

@@ -407,16 +407,19 @@ def test_the_resolved_precision_is_part_of_the_record(finished: Path, tmp_path: 
         refused(folder, f"main.py --precision {other}", f"precision (was {here}, now {other})")
 
 
-def test_another_version_of_the_code_is_said_and_recorded(stopped: Path):
+def test_another_version_of_the_code_or_machine_is_said_and_recorded(stopped: Path):
     path = stopped / WEIGHTS / "last.pth"
     record = load_checkpoint(path)["record"]
     change_state(path, record={**record, "code": "0.9 (abc)"})
     stored = json.loads((stopped / RUN / "config.json").read_text())
-    (stopped / RUN / "config.json").write_text(json.dumps({**stored, "code": "0.9 (abc)"}))
+    elsewhere = {**stored["made_with"], "device": "an abacus", "git_commit": "abc"}
+    begun = {**stored, "code": "0.9 (abc)", "made_with": elsewhere}
+    (stopped / RUN / "config.json").write_text(json.dumps(begun))
     done = run(stopped, "main.py", "digits", *TINY)
     assert "was begun by version 0.9 (abc) of this code" in done.stdout
     after = json.loads((stopped / RUN / "config.json").read_text())
-    assert after["code"] == "0.9 (abc)" and after["went_on_with"] == [record["code"]]
+    assert after["code"] == "0.9 (abc)" and after["made_with"] == elsewhere
+    assert after["went_on_with"] == [f"{record['code']}, device {stored['made_with']['device']}"]
 
 
 def test_what_a_finished_run_lost_is_made_anew_or_named(finished: Path, tmp_path: Path):
