@@ -1,4 +1,5 @@
-"""Data sets in. A new one is added here: a reader, and its name in `READERS` and in `config.py`.
+"""Data sets in. A new one is added here: a reader, and its name in `READERS` and in `config.py`,
+whose page in docs/ `python tests/test_docs.py` then writes anew.
 
 A reader takes (config, split, room), split being "train" or "test", and gives
     pixels   uint8 (n, img_size, img_size, 3), RGB; from `decoding.new_pixels` where large

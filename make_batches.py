@@ -123,9 +123,9 @@ def write_classes(path: Path, batches: list[list[str]]) -> None:
     classes = sort_classes(set().union(*counts))
     rows = [[i, *(count[name] for name in classes)] for i, count in enumerate(counts)]
     write_csv(path, ["batch", *classes], rows)
-    processes.say("images of each class, by batch:")
-    for row in [["batch", *classes], *rows]:
-        processes.say(" ".join(f"{x:>6}" for x in row))
+    processes.say("images of each class (a column), by batch (a row):")
+    for head, *row in [["", *classes], *([f"batch {i}", *row] for i, *row in rows)]:
+        processes.say(f"{head:8}" + " ".join(f"{x:>6}" for x in row))
 
 
 if __name__ == "__main__":

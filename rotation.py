@@ -48,7 +48,7 @@ def main() -> None:
             train_cycle(net, task, run, state, config, device)
             run.save_weights(best, {**state["best"], **description})
             accuracy, epoch = state["best"]["acc"], state["best"]["epoch"]
-            processes.say(f"rotation accuracy {accuracy:.2f} % in epoch {epoch}: {best}")
+            processes.say(f"rotation accuracy {accuracy:.2f} % in epoch {epoch + 1}: {best}")
             net.load_state_dict(state["best"]["net"])
             if warning := check_pretext(net, pool, mean, std, config):
                 processes.say(warning)

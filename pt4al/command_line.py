@@ -135,6 +135,8 @@ def parse(arguments: list[str], options: type[C], preset: Config) -> C:
             near = difflib.get_close_matches(flag, flags, 1)
             hint = f": did you mean {near[0]}?" if near else ""
             raise UserError(f"unknown flag {word}{hint} (see --help)")
+    if late := [word for word in arguments if word in PRESETS and message.endswith(word)]:
+        raise UserError(f"'{late[0]}' is a preset: give one, right after the script's name")
     raise UserError(f"{message} (see --help)")
 
 

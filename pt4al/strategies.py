@@ -1,8 +1,9 @@
 """Query strategies: a `Query` -> k positions into its candidates, int64 (k,), the most wanted first.
 
 Each strategy is a pure function; ties go to the earlier candidate. Only `random`, `badge` and
-`typiclust` draw from the generator. A strategy is added here alone: its function, its line in
-`STRATEGIES`, and in the sets below what it looks at beside logits (config.py lists the names too).
+`typiclust` draw from the generator. A strategy is added here: its function, its line in
+`STRATEGIES`, and in the sets below what it looks at beside logits; and its name in config.py, whose
+page in docs/ `python tests/test_docs.py` then writes anew.
 """
 
 from collections.abc import Callable

@@ -79,7 +79,7 @@ def train_epoch(
     bar = tqdm(
         zip(batches, stream, strict=True),
         total=len(batches),
-        desc=f"epoch {epoch}",
+        desc=f"epoch {epoch + 1}",
         unit="step",
         leave=False,
         disable=hidden,
@@ -164,7 +164,7 @@ def train_cycle(
                     problem = f"the test loss is {test_loss}"
             if problem:
                 raise UserError(
-                    f"{problem} in cycle {cycle}, epoch {epoch}, at learning rate {rate:g}: lower --lr "
+                    f"{problem} in cycle {cycle}, epoch {epoch + 1}, at learning rate {rate:g}: lower --lr "
                     f"and start again with --restart; {run.last} keeps the last good state, if any"
                 )
         except (MemoryError, RuntimeError) as error:

@@ -22,7 +22,8 @@ pytestmark = pytest.mark.slow  # many starts of a script, seconds each
 ARGUMENTS = [
     ("main.py imagenet", "preset 'imagenet' is unknown"),
     ("main.py digits --sed 3", "--sed"),
-    ("main.py digits cifar10", "cifar10"),
+    ("main.py digits cifar10", "'cifar10' is a preset: give one, right after the script's name"),
+    ("main.py --threads 1 digits", "'digits' is a preset: give one, right after"),
     ("main.py digits --strategy best", "invalid choice 'best'"),
     ("main.py digits --dataset imagenet", "invalid choice 'imagenet'"),
     ("main.py digits --seed", "Missing value for argument '--seed'"),

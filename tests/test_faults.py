@@ -200,7 +200,7 @@ def test_out_of_memory_names_batch_size_and_width(finished: Path, tmp_path: Path
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path):
     done = run(tmp_path, "whole_dataset.py", "digits", *TINY, "--lr", "1e30", status=2)
-    assert "the loss is nan in cycle 0, epoch 0, at learning rate 1e+30: lower --lr" in done.stderr
+    assert "the loss is nan in cycle 0, epoch 1, at learning rate 1e+30: lower --lr" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -217,7 +217,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_state(
 
     monkeypatch.setattr(training, "train_epoch", fail)
     monkeypatch.setattr(run_folder, "SAVING_SHARE", 1e9)  # whatever these short epochs take
-    refused(call(folder, "main.py", "digits", *TINY), "the loss is inf in cycle 1, epoch 2")
+    refused(call(folder, "main.py", "digits", *TINY), "the loss is inf in cycle 1, epoch 3")
     state = load_checkpoint(folder / "checkpoint/digits-seed0/main-confidence/last.pth")
     assert (state["cycle"], state["finished_epoch"]) == (1, 1)
     monkeypatch.setattr(training, "train_epoch", train_epoch)

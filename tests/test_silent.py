@@ -268,7 +268,7 @@ def test_released_weights_are_not_replaced(finished: Path, tmp_path: Path):
 
 @pytest.mark.parametrize(
     "flags", [["--seed=5"], ["--seed", "5"], ["--first-pick", "random"], ["--first_pick=random"], ["--run_name", "x"],
-              ["--strategy", "random"], ["--strategy=random"], ["--seeds", "0"], ["--seeds=x"]],
+              ["--strategy", "random"], ["--strategy=random"], ["--seeds", "0"], ["--seeds=x"], ["--experiment="]],
 )  # fmt: skip
 def test_run_sh_refuses_what_would_make_two_runs_one(tmp_path: Path, flags: list[str]):
     done = subprocess.run(
