@@ -219,7 +219,9 @@ def bring_in(options: argparse.Namespace) -> None:
             check_known(s.label, classes, s.place)
         for i in positions:
             first = new.setdefault((i, s.annotator), s)
-            if first.label != s.label:
+            if first.label == UNSURE:
+                new[i, s.annotator] = s
+            elif s.label not in (first.label, UNSURE):
                 raise UserError(
                     f"{s.place}: {pool.files[i]} is {s.label!r}, but {first.label!r} in {first.place}: "
                     "keep one"
@@ -259,7 +261,7 @@ def merge(
     decided = read_answers([file.path], pool.position_of, classes).labels
     rows = {
         (pool.position_of.get(id_key(below_pool(row.file))), row.annotator): row.label
-        for row in file.rows()
+        for row in sorted(file.rows(), key=lambda row: row.label != UNSURE)  # a class counts before
         if row.label
     }
     count: Counter[str] = Counter()
