@@ -173,7 +173,7 @@ def read_cifar(config: Config, split: str, room: int) -> Split:
         except (OSError, RuntimeError) as error:
             raise UserError(
                 f"{config.dataset} is not in {config.data_dir} and could not be downloaded ({error}): put its archive "
-                "there, or try --dataset digits, which needs no network"
+                "there, or try the preset digits, which needs no network: python rotation.py digits"
             ) from None
 
     processes.from_main(fetch)
