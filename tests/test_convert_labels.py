@@ -591,7 +591,10 @@ def test_the_test_set_of_the_photographs_goes_along(photos: Path, tmp_path: Path
 def test_what_keeps_an_export_from_being_read_is_noted(photos: Path, tmp_path: Path):
     label(photos, GIVEN)
     told = convert(tmp_path, "export", "out")
-    assert "note: no image to test by: --dataset folder needs OUT/test/CLASS/*\n" in told
+    needed = "note: no image to test by: --dataset folder needs OUT/test/CLASS/*"
+    assert f"{needed}; if a run has drawn some, they are in OUT/train: give --run RUN\n" in told
+    test_list(tmp_path, "pool/001.png\n")  # has no label
+    assert f"{needed}\n" in convert(tmp_path, "export", "out1", "--run", "r")
     draw(photos / "test/001/x.png", 0)
     told = convert(tmp_path, "export", "out2")
     assert "note: class 'NA' is not in both train and test, as --dataset folder needs it\n" in told

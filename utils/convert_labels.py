@@ -17,7 +17,8 @@ import  adds what FILE_OR_FOLDER says to PHOTOS/labels.csv. It may be
 
 export  makes OUT of what is labelled, for --dataset folder --data-dir OUT and for
         Hugging Face: hard links, or copies where there can be none. The images
-        that RUN has drawn to test by are the test set, else PHOTOS/test/CLASS/*.
+        that RUN has drawn to test by are the test set, else PHOTOS/test/CLASS/*;
+        without --run they are in OUT/train with the others.
         Left out: no label, `?`, and where annotators disagree.
 
 Reads:  PHOTOS/pool/**, PHOTOS/labels.csv, PHOTOS/classes.txt
@@ -26,7 +27,7 @@ Reads:  PHOTOS/pool/**, PHOTOS/labels.csv, PHOTOS/classes.txt
 Writes: import: PHOTOS/labels.csv
         export: OUT/train/CLASS/*, OUT/test/CLASS/*, OUT/metadata.csv
 Run:    python utils/convert_labels.py import project-1.json --data-dir PHOTOS
-        python utils/convert_labels.py export OUT --data-dir PHOTOS
+        python utils/convert_labels.py export OUT --data-dir PHOTOS --run RUN
 """
 
 import argparse
@@ -331,7 +332,7 @@ def take_out(options: argparse.Namespace) -> None:
         write_csv(folder / "metadata.csv", ("file_name", "label"), rows)
     disputed = len({file for file, _, _ in answers.disagreements})
     unsure, unlabelled = len(answers.labels) - len(sure), len(pool.files) - len(answers.labels)
-    for note in shortcomings(copies):
+    for note in shortcomings(copies, run):
         print(f"note: {note}")
     size = Counter(copy.split for copy in copies)
     print(
@@ -422,13 +423,15 @@ def building(out: Path, photos: Path) -> Iterator[Path]:
         raise
 
 
-def shortcomings(copies: list[Copy]) -> Iterator[str]:
+def shortcomings(copies: list[Copy], run: Path | None) -> Iterator[str]:
     """Why --dataset folder would not take it."""
     train, test = ({x.label for x in copies if x.split == split} for split in ("train", "test"))
     if len(train) < 2:
         yield "one class only: a classifier needs 2 or more"
     if not test:
-        yield "no image to test by: --dataset folder needs OUT/test/CLASS/*"
+        note = "no image to test by: --dataset folder needs OUT/test/CLASS/*"
+        hint = "; if a run has drawn some, they are in OUT/train: give --run RUN"
+        yield note if run else note + hint
     elif odd := sorted(train ^ test):
         yield f"class {odd[0]!r} is not in both train and test, as --dataset folder needs it"
 
