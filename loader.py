@@ -2,17 +2,20 @@
 whose page in docs/ `python tests/test_docs.py` then writes anew.
 
 A reader takes (config, split, room), split being "train" or "test", and gives
-    pixels   uint8 (n, img_size, img_size, 3), RGB; from `decoding.new_pixels` where large
+    pixels   uint8 (n, img_size, img_size, 3), RGB; from `decoding.new_pixels` where large, and by
+             `decoding.resize_all` from an array of another size, or of greys
     labels   int64 (n,), indices into the classes
     names    `<class>/<file>` of each image, the end of its id
     classes  their names, in label order
 Of a pool that a person labels, labels are -1, names are paths below the data directory, and there
 are no classes.
 Pixels of more than `room` bytes are mapped from a temporary file instead of held in memory.
+`check_split` refuses anything else.
 """
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,25 +49,61 @@ def load_images(
     result = []
     for split in splits:
         pixels, labels, names, classes = READERS[config.dataset](config, split, room)
-        if split == "train" and config.imbalance > 1:
-            keep = long_tail(labels, config.imbalance, config.seed)
-            pixels, labels, names = pixels[keep], labels[keep], [names[i] for i in keep]
-        if config.channel_order == "bgr":
-            for i in range(0, len(pixels), 1000):
-                pixels[i : i + 1000] = pixels[i : i + 1000, ..., ::-1].copy()
-        streams = pixels.nbytes > room
-        data = torch.from_numpy(pixels).to("cpu" if streams else device)
-        targets = torch.from_numpy(labels).to(device)
         by_person = config.dataset == "unlabeled" and split == "train"
         # An id that begins with pool/ is one of a pool without labels.
         top = f"./{config.data_dir}" if config.data_dir.startswith("pool") else config.data_dir
         ids = names if by_person else [f"{top}/{split}/{name}" for name in names]
+        check_split(config, split, pixels, labels, ids, classes)
+        if split == "train" and config.imbalance > 1:
+            keep = long_tail(labels, config.imbalance, config.seed)
+            pixels, labels, ids = pixels[keep], labels[keep], [ids[i] for i in keep]
+        if config.channel_order == "bgr":
+            for i in range(0, len(pixels), 1000):
+                pixels[i : i + 1000] = pixels[i : i + 1000, ..., ::-1].copy()
+        streams = pixels.nbytes > room
+        data = torch.from_numpy(np.ascontiguousarray(pixels)).to("cpu" if streams else device)
+        targets = torch.from_numpy(labels).to(device)
         images = Images(data, targets, ids, classes, device, streams, by_person)
         if by_person:
             find_copies(images)
             draw_test(images, config.test_labels if "test" in splits else 0, config.seed)
         result.append(images)
     return result
+
+
+def check_split(
+    config: Config,
+    split: str,
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    ids: list[str],
+    classes: list[str],
+) -> None:
+    """Raise a UserError where a reader gives something else than stands at the top of this file."""
+    n, size, wrong = len(pixels), config.img_size, ""
+    of_person = config.dataset == "unlabeled" and not classes
+    lowest, highest = (-1, -1) if of_person else (0, len(classes) - 1)
+    most = Counter(map(id_key, ids)).most_common(1)
+    if kind(pixels) != (right := f"uint8 {(n, size, size, 3)}"):
+        wrong = f"pixels are {kind(pixels)}, not {right} (resize_all makes them so)"
+    elif kind(labels) != (right := f"int64 {(n,)}"):
+        wrong = f"labels are {kind(labels)}, not {right}"
+    elif len(ids) != n:
+        wrong = f"{n} images have {len(ids)} names"
+    elif not of_person and (n == 0 or len(classes) < 2):
+        wrong = f"{n} images of {len(classes)} classes: there is nothing to learn"
+    elif n and (labels.min() < lowest or labels.max() > highest):
+        wrong = f"labels go from {labels.min()} to {labels.max()}, not from {lowest} to {highest}"
+    elif n and most[0][1] > 1:
+        wrong = f"{most[0][1]} images have one name, {most[0][0]} (endings do not count)"
+    if wrong:
+        reader = READERS[config.dataset].__name__
+        raise UserError(f"{reader} of loader.py, {split} of {config.dataset}: {wrong}")
+
+
+def kind(array: object) -> str:
+    """`uint8 (60, 8, 8)`; of what is no array, what it is."""
+    return f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
 
 
 def long_tail(labels: np.ndarray, ratio: float, seed: int) -> np.ndarray:
@@ -135,7 +174,7 @@ def read_cifar(config: Config, split: str, room: int) -> Split:
         except (OSError, RuntimeError) as error:
             raise UserError(
                 f"{config.dataset} is not in {config.data_dir} and could not be downloaded ({error}): put its archive "
-                "there, or try --dataset digits, which needs no network"
+                "there, or try the preset digits, which needs no network: python rotation.py digits"
             ) from None
 
     processes.from_main(fetch)
@@ -143,7 +182,8 @@ def read_cifar(config: Config, split: str, room: int) -> Split:
     labels = np.asarray(data.targets, dtype=np.int64)
     names = [f"{label}/{i}.png" for i, label in enumerate(labels)]
     classes = [str(i) for i in range(len(data.classes))]
-    return resize_all(data.data, config.img_size, room), labels, names, classes
+    pixels = resize_all(data.data, config.img_size, config.resize, room)
+    return pixels, labels, names, classes
 
 
 def read_digits(config: Config, split: str, room: int) -> Split:
@@ -157,7 +197,7 @@ def read_digits(config: Config, split: str, room: int) -> Split:
     grey = np.round(digits.images[index] * (255 / 16)).astype(np.uint8)
     labels = digits.target[index].astype(np.int64)
     names = [f"{label}/{i}.png" for i, label in zip(index, labels, strict=True)]
-    pixels = resize_all(grey[..., None].repeat(3, 3), config.img_size, room)
+    pixels = resize_all(grey, config.img_size, config.resize, room)
     return pixels, labels, names, [str(i) for i in range(10)]
 
 

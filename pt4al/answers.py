@@ -153,7 +153,7 @@ class Person:
         unasked = sorted(
             i
             for i in answers.labels.keys() - {*drawn, *picks}
-            if i in kept or i not in taken  # a gift that was used once is not taken back
+            if i in kept or i not in taken  # what was used once is not taken back
         )
         labels = {i: answers.labels[i] for i in [*picks, *unasked, *drawn]}
         sure = [i for i in [*picks, *unasked] if labels[i] != UNSURE]
@@ -195,9 +195,9 @@ class Person:
         }  # fmt: skip
 
     def ever_asked(self) -> set[int]:
-        """Positions that a run on these images has ever asked for: what is labelled for one is no
-        gift to another, or to itself after --restart, which could not be compared with it any
-        more."""
+        """Positions that a run on these images has ever asked for: what is labelled for one is
+        not used by another before that asks for it too, nor by itself after --restart: they could
+        not be compared any more."""
         found: set[int] = set()
         for path in sorted(self.config.runs_dir.parent.glob("*/*/asked.txt")):
             if path.parent == self.tables or self.shares(path.with_name("config.json")):

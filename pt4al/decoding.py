@@ -51,14 +51,22 @@ def new_pixels(n: int, size: int, room: int) -> np.ndarray:
         return np.memmap(file, np.uint8, "r+", shape=shape)  # lives on when the file is closed
 
 
-def resize_all(pixels: np.ndarray, size: int, room: int) -> np.ndarray:
-    """uint8 (n, h, h, 3) -> (n, size, size, 3), bilinear as Pillow does it."""
+def resize_all(pixels: np.ndarray, size: int, resize: str, room: int) -> np.ndarray:
+    """uint8 (n, h, w, 3), or (n, h, w) of greys -> (n, size, size, 3), each as `to_rgb` does it.
+
+    Raises:
+        UserError: it is another array.
+    """
+    if pixels.dtype != np.uint8 or not (pixels.ndim == 3 or pixels.shape[3:] == (3,)):
+        raise UserError(
+            f"resize_all takes uint8 (n, h, w, 3), or (n, h, w) of greys, not {pixels.dtype} {pixels.shape}"
+        )
     out = new_pixels(len(pixels), size, room)
     if pixels.shape == out.shape:
         out[:] = pixels
         return out
     for image, target in zip(pixels, out, strict=True):
-        target[:] = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
+        target[:] = to_rgb(Image.fromarray(image), size, resize)
     return out
 
 

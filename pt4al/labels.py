@@ -7,6 +7,8 @@ never by training. Everything in it is text; its columns are found by name:
     label       a class; `?`: seen, cannot tell; empty: not yet
     annotator   who says so (optional); a row that names nobody decides
 
+A class counts before a `?` of the same annotator, or both of nobody, in whichever row or file.
+
 Names of classes and annotators are compared in Unicode's composed form (NFC): a folder made on a
 Mac and a key typed elsewhere spell the same umlaut differently.
 """
@@ -346,7 +348,7 @@ def read_answers(
         classes: those of classes.txt, or none: any name is a class.
 
     Raises:
-        UserError: names the line: an unknown class, or two labels for one image by one person.
+        UserError: names the line: an unknown class, or two classes for one image by one person.
     """
     said: dict[int, dict[str, tuple[str, str]]] = {}  # position -> annotator -> label, place
     strange: list[str] = []
@@ -370,10 +372,11 @@ def read_answers(
                 check_known(row.label, known, place)
                 checked.add(row.label)
             named[position] = below_pool(row.file)
-            label, before = said.setdefault(position, {}).setdefault(
-                row.annotator, (row.label, place)
-            )
-            if label != row.label:
+            by_annotator = said.setdefault(position, {})
+            label, before = by_annotator.setdefault(row.annotator, (row.label, place))
+            if label == UNSURE:
+                by_annotator[row.annotator] = row.label, place
+            elif row.label not in (label, UNSURE):
                 who = f"annotator {row.annotator!r}" if row.annotator else "no annotator named"
                 raise UserError(
                     f"{place}: {row.file} has two labels, {label!r} ({before}) and {row.label!r}, {who}: keep one"

@@ -55,7 +55,12 @@ def check_pretext(
     )
     instead = "the order will tell little: use --candidates all --first-pick random"
     if seen < CHANCE:
-        return f"warning: rotation accuracy is {seen:.1f} %, chance 25: these images have no up and down; {instead}"
+        metrics = config.runs_dir / (config.run_name or "rotation") / "metrics.csv"
+        return (
+            f"warning: rotation accuracy is {seen:.1f} %, chance 25: training was too short or diverged "
+            f"(see {metrics}; --restart with more --rotation-epochs or a lower --lr), or these images have no up and "
+            f"down; then {instead}"
+        )
     if seen - left > LOSS:
         return (
             f"warning: rotation accuracy is {seen:.1f} %, but {left:.1f} % where traces of JPEG and borders are "

@@ -591,7 +591,10 @@ def test_the_test_set_of_the_photographs_goes_along(photos: Path, tmp_path: Path
 def test_what_keeps_an_export_from_being_read_is_noted(photos: Path, tmp_path: Path):
     label(photos, GIVEN)
     told = convert(tmp_path, "export", "out")
-    assert "note: no image to test by: --dataset folder needs OUT/test/CLASS/*\n" in told
+    needed = "note: no image to test by: --dataset folder needs OUT/test/CLASS/*"
+    assert f"{needed}; if a run has drawn some, they are in OUT/train: give --run RUN\n" in told
+    test_list(tmp_path, "pool/001.png\n")  # has no label
+    assert f"{needed}\n" in convert(tmp_path, "export", "out1", "--run", "r")
     draw(photos / "test/001/x.png", 0)
     told = convert(tmp_path, "export", "out2")
     assert "note: class 'NA' is not in both train and test, as --dataset folder needs it\n" in told
@@ -622,6 +625,24 @@ def test_answers_in_the_list_of_a_run_count_with_that_run(photos: Path, tmp_path
     assert set(tree(tmp_path / "out")) == {
         "train/a/one.png", "train/b/two.png", "test/a/x.png", "metadata.csv",
     }  # fmt: skip
+
+
+def test_a_class_counts_before_a_doubt_of_the_same_person(photos: Path, tmp_path: Path):
+    label(photos, {"one.png": "a", "two.png": "?"})
+    draw(photos / "test/a/x.png", 0)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/to_label.csv").write_text("file_name,label\none,?\ntwo,b\ntwo,?\n001,?\n")
+    told = convert(tmp_path, "export", "out", "--run", "run")
+    assert set(tree(tmp_path / "out")) == {
+        "train/a/one.png", "train/b/two.png", "test/a/x.png", "metadata.csv",
+    }  # fmt: skip
+    assert " 1 unsure" in last(told)
+    (tmp_path / "x.csv").write_text("id,label\n001,?\n001,c\n001,?\n")
+    convert(tmp_path, "import", "x.csv")
+    assert labels(photos) == {"one.png": "a", "two.png": "?", "001.png": "c"}
+    table = photos / "labels.csv"
+    table.write_text(table.read_text() + "001.png,?\n")
+    assert "0 labels are new, 1 the same, 0 replaced" in convert(tmp_path, "import", "x.csv")
 
 
 def test_names_that_a_disk_or_the_loader_would_mix_up_are_made_different(tmp_path: Path):

@@ -21,9 +21,9 @@ from torchvision import datasets
 from torchvision.transforms import functional as tv
 
 from config import CIFAR10, DIGITS, Config
-from loader import load_images, long_tail
+from loader import READERS, Split, load_images, long_tail
 from pt4al.console import UserError
-from pt4al.decoding import decode_part, to_rgb
+from pt4al.decoding import decode_part, resize_all, to_rgb
 from pt4al.images import Images
 from pt4al.seeding import crop_draws, epoch_order, turn_draws
 from pt4al.transforms import (
@@ -157,6 +157,69 @@ def test_constants_are_those_that_are_asked_for():
     assert normalisation(Config(normalization="computed"), rgb) == (mean, std)
 
 
+# --- a reader that somebody adds
+
+
+def mine(**wrong: object) -> Split:
+    """What a reader of 60 images of three classes gives, with something else in places."""
+    pixels, labels = np.zeros((60, 16, 16, 3), np.uint8), np.arange(60) % 3
+    names, classes = [f"{label}/{i}.png" for i, label in enumerate(labels)], ["a", "b", "c"]
+    right = {"pixels": pixels, "labels": labels, "names": names, "classes": classes}
+    return tuple({**right, **wrong}.values())
+
+
+MISTAKES = [
+    ({"labels": np.arange(60) % 3 + 1}, "labels go from 1 to 3, not from 0 to 2"),
+    ({"labels": np.arange(60) % 3 - 1}, "labels go from -1 to 1, not from 0 to 2"),
+    ({"labels": (np.arange(60) % 3).astype(np.int32)}, "labels are int32 (60,), not int64 (60,)"),
+    ({"labels": np.zeros(59, np.int64)}, "labels are int64 (59,), not int64 (60,)"),
+    ({"labels": [0, 1, 2] * 20}, "labels are list, not int64 (60,)"),
+    ({"pixels": np.zeros((60, 16, 16), np.uint8)}, "pixels are uint8 (60, 16, 16), not uint8 (60, 16, 16, 3)"),
+    ({"pixels": np.zeros((60, 3, 16, 16), np.uint8)}, "pixels are uint8 (60, 3, 16, 16), not uint8 (60, 16, 16, 3)"),
+    ({"pixels": np.zeros((60, 16, 16, 3))}, "pixels are float64 (60, 16, 16, 3), not uint8 (60, 16, 16, 3)"),
+    ({"names": ["0/x.png"] * 60}, "60 images have one name, train/0/x (endings do not count)"),
+    ({"names": [f"0/{i // 2}.{'jpg' if i % 2 else 'png'}" for i in range(60)]}, "2 images have one name, train/0/0 "),
+    ({"names": []}, "60 images have 0 names"),
+    ({"classes": ["a"]}, "60 images of 1 classes: there is nothing to learn"),
+    ({"pixels": np.zeros((0, 16, 16, 3), np.uint8), "labels": np.zeros(0, np.int64), "names": []},
+     "0 images of 3 classes"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong, told", MISTAKES, ids=range(len(MISTAKES)))
+def test_mistakes_of_a_reader_are_told(
+    monkeypatch: pytest.MonkeyPatch, wrong: dict[str, object], told: str
+):
+    def read_mine(*_: object) -> Split:
+        return mine(**wrong)
+
+    monkeypatch.setitem(READERS, "digits", read_mine)
+    with pytest.raises(UserError) as error:
+        load_images(DIGITS, CPU, ("train",))
+    assert str(error.value).startswith(f"read_mine of loader.py, train of digits: {told}")
+
+
+def test_pixels_of_a_reader_may_lie_in_any_order(monkeypatch: pytest.MonkeyPatch):
+    pixels = some_images(60, 16).permute(0, 2, 3, 1).numpy()
+    prints = []
+    for same in (pixels, np.asfortranarray(pixels)):
+        monkeypatch.setitem(READERS, "digits", lambda *_, same=same: mine(pixels=same))
+        prints.append(load_images(DIGITS, CPU, ("train",))[0].fingerprint())
+    assert prints[0] == prints[1]
+
+
+@pytest.mark.parametrize("resize", ["crop", "squash"])
+def test_arrays_are_made_square_as_files_are(resize: str):
+    source = np.random.default_rng(0)
+    for shape in ((2, 20, 40, 3), (2, 40, 20), (2, 8, 8, 3), (2, 16, 16)):
+        pixels = source.integers(256, size=shape, dtype=np.uint8)
+        expected = [to_rgb(Image.fromarray(image), 16, resize) for image in pixels]
+        assert np.array_equal(resize_all(pixels, 16, resize, 1 << 30), expected)
+    for shape, kind in (((2, 16, 16, 3), float), ((2, 16, 16, 1), np.uint8), ((2, 256), np.uint8)):
+        with pytest.raises(UserError, match=r"resize_all takes uint8 \(n, h, w, 3\), or"):
+            resize_all(np.zeros(shape, kind), 16, resize, 1 << 30)
+
+
 # --- CIFAR-10 by torchvision's own class, from a small archive in its own format
 
 
@@ -232,7 +295,10 @@ def test_a_damaged_download_is_refused(
 ):
     folder, _, _ = small_cifar
     monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", "0" * 32)
-    with pytest.raises(UserError, match="cifar10 is not in .* and could not be downloaded"):
+    with pytest.raises(
+        UserError,
+        match="cifar10 is not in .* could not be downloaded .* needs no network: python rotation.py digits$",
+    ):
         load_images(replace(CIFAR10, data_dir=str(folder / "DATA")), CPU)
 
 

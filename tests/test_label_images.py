@@ -209,6 +209,21 @@ def test_a_label_in_the_list_is_an_answer(tmp_path: Path):
     assert (run_folder / "to_label.csv").read_bytes() == listed
 
 
+@pytest.mark.parametrize("who", ["", "anna"])
+def test_a_class_counts_before_a_doubt_in_the_list(who: str, tmp_path: Path):
+    run_folder = make_run(tmp_path, NAMES, {NAMES[3]: "?"})
+    path = run_folder / "to_label.csv"
+    path.write_text(f"file_name,label,annotator\n{NAMES[3]},?,{who}\n{NAMES[2]},cat,{who}\n")
+    (tmp_path / "photos/classes.txt").write_text("dog\ncat\n")
+    person = Person(run_folder, who)
+    assert person.shown["answers"] == ["?", "cat"]
+    person.answers(0, "dog")
+    assert person.look()["answers"] == ["dog", "cat"]
+    assert person.says(1, "?").status_code == 409  # the class in the list would stand
+    person.answers(0, "?")
+    assert person.look()["answers"] == ["?", "cat"]
+
+
 def test_a_list_that_is_filled_in_meanwhile(waiting: Path):
     person = Person(waiting)
     path = waiting / "to_label.csv"

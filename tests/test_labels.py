@@ -254,6 +254,23 @@ def test_the_row_that_names_nobody_decides_and_others_must_agree(tmp_path: Path)
     assert answers.notes == ["annotators anne and ben agree on 1 of 3 images, kappa 0.00"]
 
 
+@pytest.mark.parametrize("who", ["", "anne"])
+@pytest.mark.parametrize("order", [("labels.csv", "to_label.csv"), ("to_label.csv", "labels.csv")])
+def test_a_class_counts_before_a_doubt_of_the_same_person(
+    tmp_path: Path, who: str, order: tuple[str, str]
+):
+    head = "file_name,label,annotator\n"
+    (tmp_path / "labels.csv").write_text(f"{head}a,cat,{who}\nb,?,{who}\nb,dog,{who}\n")
+    (tmp_path / "to_label.csv").write_text(f"{head}a.jpg,?,{who}\na,?,ben\nb,?,{who}\n")
+    answers = read_answers([tmp_path / name for name in order], POSITIONS, ())
+    assert answers.labels == ({1: "dog"} if who else {0: "cat", 1: "dog"})
+    disputed = {(label, name) for _, label, name in answers.disagreements}
+    assert disputed == ({("cat", "anne"), ("?", "ben")} if who else set())  # nobody decides
+    (tmp_path / "to_label.csv").write_text(f"{head}a,?,{who}\na,bird,{who}\n")
+    with pytest.raises(UserError, match="a has two labels, .*keep one"):
+        read_answers([tmp_path / name for name in order], POSITIONS, ())
+
+
 def test_an_annotator_gets_a_column_and_rows_of_his_own(tmp_path: Path):
     (tmp_path / "labels.csv").write_text(TABLE)
     with editing(tmp_path) as file:
@@ -299,7 +316,7 @@ BAD = [
     (TABLE.encode() + b"\0" * 512, "holds zero bytes"),
     ("file_name,label\na,cat\nb,häßlich\n".encode("cp1252"), "line 3 is not UTF-8"),
     ("file_name,label\na,cat\na.JPG,dog\n", "line 3: a.JPG has two labels, 'cat' ( ... and 'dog', no annotator named"),
-    ("file_name,label,annotator\na,cat,me\na,?,me\n", "has two labels, 'cat' ( ... and '?', annotator 'me'"),
+    ("file_name,label,annotator\na,cat,me\na,?,me\na,dog,me\n", "line 4: a has two labels, 'cat' ( ... annotator 'me'"),
     ("file_name,label\na,ca\x07t\n", "line 2: 'ca\\x07t' is no name for a class: one line, 200 letters"),
     ('file_name,label\na,"ca\nt"\n', "line 2: 'ca\\nt' is no name for a class"),
     ("file_name,label\na,cat\u202egod\n", "is no name for a class"),

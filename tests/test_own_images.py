@@ -611,6 +611,21 @@ def test_classes_txt_gives_the_order_and_refuses_others(untested: Path):
 # --- doubt
 
 
+def test_a_class_that_comes_after_a_doubt_is_used(untested: Path):
+    prepare(untested)
+    flags = ["--cycles", "2", "--labels-per-cycle", "10"]
+    own(untested, "main.py", *flags, status=3)
+    asked, truth = waiting(untested), truth_of(untested)
+    table = "".join(f"{name},{'?' if name == asked[0] else truth[name]}\n" for name in asked)
+    (untested / RUN / "to_label.csv").write_text("file_name,label\n" + table)
+    own(untested, "main.py", *flags, status=3)
+    say(untested, {asked[0]: truth[asked[0]]})
+    answer(untested)
+    own(untested, "main.py", *flags)
+    assert asked[0] not in used(untested, 0) and used(untested, 1)[asked[0]] == truth[asked[0]]
+    assert [row["unsure"] for row in rows(untested / RUN / "answers.csv")] == ["1", "0"]
+
+
 def test_two_annotators_who_disagree_are_waited_for(untested: Path):
     prepare(untested)
     flags = ["--cycles", "1", "--labels-per-cycle", "10"]

@@ -61,7 +61,9 @@ def test_a_network_at_chance_is_said():
     images = pictures(300, border=True)
     images.pixels[:, -2:] = images.pixels[:, :2]
     text = check(Brightest(8), images)
-    assert "chance 25: these images have no up and down" in text
+    assert "chance 25: training was too short or diverged (see runs/unlabeled-seed0/" in text
+    assert "rotation/metrics.csv; --restart with more --rotation-epochs" in text
+    assert "or these images have no up and down; then the order" in text
 
 
 @pytest.mark.parametrize("size", [16, 32, 64, 100])

@@ -17,7 +17,8 @@ import  adds what FILE_OR_FOLDER says to PHOTOS/labels.csv. It may be
 
 export  makes OUT of what is labelled, for --dataset folder --data-dir OUT and for
         Hugging Face: hard links, or copies where there can be none. The images
-        that RUN has drawn to test by are the test set, else PHOTOS/test/CLASS/*.
+        that RUN has drawn to test by are the test set, else PHOTOS/test/CLASS/*;
+        without --run they are in OUT/train with the others.
         Left out: no label, `?`, and where annotators disagree.
 
 Reads:  PHOTOS/pool/**, PHOTOS/labels.csv, PHOTOS/classes.txt
@@ -26,7 +27,7 @@ Reads:  PHOTOS/pool/**, PHOTOS/labels.csv, PHOTOS/classes.txt
 Writes: import: PHOTOS/labels.csv
         export: OUT/train/CLASS/*, OUT/test/CLASS/*, OUT/metadata.csv
 Run:    python utils/convert_labels.py import project-1.json --data-dir PHOTOS
-        python utils/convert_labels.py export OUT --data-dir PHOTOS
+        python utils/convert_labels.py export OUT --data-dir PHOTOS --run RUN
 """
 
 import argparse
@@ -219,7 +220,9 @@ def bring_in(options: argparse.Namespace) -> None:
             check_known(s.label, classes, s.place)
         for i in positions:
             first = new.setdefault((i, s.annotator), s)
-            if first.label != s.label:
+            if first.label == UNSURE:
+                new[i, s.annotator] = s
+            elif s.label not in (first.label, UNSURE):
                 raise UserError(
                     f"{s.place}: {pool.files[i]} is {s.label!r}, but {first.label!r} in {first.place}: "
                     "keep one"
@@ -259,7 +262,7 @@ def merge(
     decided = read_answers([file.path], pool.position_of, classes).labels
     rows = {
         (pool.position_of.get(id_key(below_pool(row.file))), row.annotator): row.label
-        for row in file.rows()
+        for row in sorted(file.rows(), key=lambda row: row.label != UNSURE)  # a class counts before
         if row.label
     }
     count: Counter[str] = Counter()
@@ -329,7 +332,7 @@ def take_out(options: argparse.Namespace) -> None:
         write_csv(folder / "metadata.csv", ("file_name", "label"), rows)
     disputed = len({file for file, _, _ in answers.disagreements})
     unsure, unlabelled = len(answers.labels) - len(sure), len(pool.files) - len(answers.labels)
-    for note in shortcomings(copies):
+    for note in shortcomings(copies, run):
         print(f"note: {note}")
     size = Counter(copy.split for copy in copies)
     print(
@@ -420,13 +423,15 @@ def building(out: Path, photos: Path) -> Iterator[Path]:
         raise
 
 
-def shortcomings(copies: list[Copy]) -> Iterator[str]:
+def shortcomings(copies: list[Copy], run: Path | None) -> Iterator[str]:
     """Why --dataset folder would not take it."""
     train, test = ({x.label for x in copies if x.split == split} for split in ("train", "test"))
     if len(train) < 2:
         yield "one class only: a classifier needs 2 or more"
     if not test:
-        yield "no image to test by: --dataset folder needs OUT/test/CLASS/*"
+        note = "no image to test by: --dataset folder needs OUT/test/CLASS/*"
+        hint = "; if a run has drawn some, they are in OUT/train: give --run RUN"
+        yield note if run else note + hint
     elif odd := sorted(train ^ test):
         yield f"class {odd[0]!r} is not in both train and test, as --dataset folder needs it"
 

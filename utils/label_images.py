@@ -121,6 +121,7 @@ class Task:
             classes = sort_classes(met - {"", UNSURE})
         if self.annotator:
             mine = [row for row in rows if row.annotator == self.annotator and row.label]
+            mine.sort(key=lambda row: row.label != UNSURE)  # a class counts before a `?`
             labels = {self.position_of.get(key_of(row.file), -1): row.label for row in mine}
         return View(classes, [labels.get(i) for i in range(len(self.files))])
 
@@ -151,7 +152,7 @@ class Task:
                 )
             if label != UNSURE and label not in view.classes:
                 raise UserError(f"{label!r} is no class any more: add it, or choose another")
-            if said := self.listed(index) - {label}:
+            if said := self.listed(index) - {label, UNSURE}:
                 raise UserError(
                     f"{self.run}/to_label.csv says {said.pop()!r} of this picture: change it there"
                 )
