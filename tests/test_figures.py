@@ -688,6 +688,33 @@ def test_the_second_panel_is_the_table(tmp_path: Path, curves: Curves, figures: 
     assert len(figures[1].axes) == 1 and "last epoch" in figures[1].axes[0].get_ylabel()
 
 
+@pytest.mark.parametrize("names", ["a", "ab", "abc"])
+def test_methods_of_several_points_stand_about_the_number_of_labels(
+    tmp_path: Path, curves: Curves, figures: list[Figure], names: str
+):
+    paths = [make_run(tmp_path / "0" / x, [40, 50, 60], 0) for x in (*names, "main-random")]
+    singles = [make_run(tmp_path / "0" / x, [40], 0, script="main_pt4al.py")
+               for x in ("cold-start-interval", "cold-start-random")]  # fmt: skip
+    curves(singles[0], *paths, singles[1], "--baseline", "main-random")
+    drawn = [bars.lines[0].get_xdata() for bars in figures[0].axes[1].containers]
+    assert [x.tolist() for x in drawn if len(x) == 1] == [[10], [10]]
+    several = np.array([x for x in drawn if len(x) > 1])
+    assert len(set(several[:, 0])) == len(names)
+    middle = (several + several[::-1]) / 2
+    assert middle == pytest.approx(np.array([[10, 20, 30]] * len(names)))
+
+
+def test_an_interval_is_named_where_there_is_one(
+    tmp_path: Path, curves: Curves, figures: list[Figure]
+):
+    paths = make_runs(tmp_path, "a", [40, 50], [42, 54])
+    paths += make_runs(tmp_path, "b", [50, 60], [51, 61])
+    curves(*paths, "--baseline", "b")
+    curves(*paths[::2], "--baseline", "b")
+    labels = [figure.axes[1].get_ylabel() for figure in figures]
+    assert labels == ["minus b (points),\nmean and 95 % interval", "minus b (points)"]
+
+
 def test_show_batches_draws_every_batch(finished: Path, tmp_path: Path):
     (tmp_path / "loss").symlink_to(finished / "loss")
     run(

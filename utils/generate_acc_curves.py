@@ -358,8 +358,8 @@ def draw(
     axes[0].set_ylabel(f"test accuracy (%), {options.kind} epoch of a cycle")
     if points:
         draw_differences(axes[1], points)
-        text = f"minus {words[options.baseline]} (points),\nmean and 95 % interval"
-        axes[1].set_ylabel(text, parse_math=False)
+        what = ",\nmean and 95 % interval" if any("low" in row for row in points) else ""
+        axes[1].set_ylabel(f"minus {words[options.baseline]} (points){what}", parse_math=False)
     for axis in axes:
         axis.grid(alpha=0.3)
     axes[-1].set_xlabel("labelled images")
@@ -391,14 +391,18 @@ def draw_curve(axis: Axes, curve: Curve, kind: str, label: str) -> None:
 
 
 def draw_differences(axis: Axes, points: list[Row]) -> None:
-    """Mean and 95 % interval by number of labels, the methods side by side at each."""
-    methods = list(dict.fromkeys(row["method"] for row in points))
+    """Mean and 95 % interval by number of labels; methods of several points side by side at each."""
+    methods: dict[str, list[Row]] = {}
+    for row in points:
+        methods.setdefault(row["method"], []).append(row)
+    spread = [method for method, own in methods.items() if len(own) > 1]
     gap = min(np.diff(sorted({row["first_labels"] for row in points})), default=0)
+    step = gap * min(0.1, 0.6 / max(len(spread), 1))
+    shifts = {method: step * (i - (len(spread) - 1) / 2) for i, method in enumerate(spread)}
     axis.axhline(0, color="black", lw=1)
-    for i, method in enumerate(methods):
-        own = [row for row in points if row["method"] == method]
-        shift = gap * min(0.1, 0.6 / len(methods)) * (i - (len(methods) - 1) / 2)
-        x, y = [row["first_labels"] + shift for row in own], [row["difference"] for row in own]
+    for method, own in methods.items():
+        x = [row["first_labels"] + shifts.get(method, 0) for row in own]
+        y = [row["difference"] for row in own]
         half = [(row["high"] - row["low"]) / 2 for row in own if "low" in row] or None
         axis.errorbar(x, y, half, ms=4, lw=1, capsize=2, **style(method))
 
