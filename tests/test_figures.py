@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -38,19 +39,39 @@ def test_plot_curves_draws_and_prints_a_run(finished: Path, tmp_path: Path):
     best = [float(row["best_accuracy"]) for row in table]
     printed = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()[1:-1]}
     assert [float(printed[str(i)][1]) for i in range(3)] == pytest.approx(best, rel=1e-4)
-    assert float(printed["mean"][0]) == pytest.approx(np.mean(best), rel=1e-4)
-    assert float(printed["std"][0]) == pytest.approx(np.std(best, ddof=1), rel=1e-4)
+    last = [float(row["last_accuracy"]) for row in table]
+    means = [float(x) for x in printed["mean"]]  # of the accuracies alone, and no spread
+    assert means == pytest.approx([np.mean(best), np.mean(last)], rel=1e-4) and "std" not in printed
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("cycles.csv", "cycle,lab\n0,1\n", "no column 'labels'"),
+        ("cycles.csv", "cycle,labels\n0\n", "cycles.csv has a row of more or fewer fields than its header"),
+        ("metrics.csv", "", "metrics.csv is missing or empty: is it a run folder?"),
+        ("labeled/cycle_0.txt", "x\n", "a line of labeled/ is no image id"),
+    ],
+)  # fmt: skip
+def test_plot_curves_says_what_is_wrong_in_words(
+    finished: Path, tmp_path: Path, file: str, text: str, said: str
+):
+    folder = tmp_path / "run"
+    shutil.copytree(finished / "runs/digits-seed0/main-confidence", folder)
+    (folder / file).write_text(text)
+    done = run(tmp_path, "utils/plot_curves.py", "run", status=2)
+    assert done.stderr == f"plot_curves.py: error: run cannot be drawn: {said}\n"
 
 
 def test_plot_curves_draws_rotation_too(finished: Path, tmp_path: Path):
-    run(
+    done = run(
         tmp_path,
         "utils/plot_curves.py",
         str(finished / "runs/digits-seed0/rotation"),
         "--out",
         "r.png",
     )
-    assert is_picture(tmp_path / "r.png", 1000)
+    assert is_picture(tmp_path / "r.png", 1000) and "mean" not in done.stdout
 
 
 # --- generate_acc_curves.py: made-up runs
@@ -184,7 +205,8 @@ def test_what_a_spreadsheet_saves_is_read(tmp_path: Path, curves: Curves):
 
 
 def test_what_a_run_writes_is_read(finished: Path, tmp_path: Path, curves: Curves):
-    names = ("main-confidence", "main-random", "whole-dataset", "cold-start-interval")
+    names = ("main-confidence", "main-random", "whole-dataset",
+             "cold-start-interval", "cold-start-random")  # fmt: skip
     runs = [str(finished / "runs/digits-seed0" / name) for name in names]
     printed = curves(*runs, "--out", "x.png", "--baseline", "main-random")
     assert {row["seeds"] for row in rows(tmp_path / "x.csv")} == {"0"}
@@ -192,9 +214,14 @@ def test_what_a_run_writes_is_read(finished: Path, tmp_path: Path, curves: Curve
     last = [float(rows(Path(folder) / "cycles.csv")[-1]["last_accuracy"]) for folder in runs[:2]]
     final = float(table["main-confidence", "final"]["difference"])
     assert final == pytest.approx(last[0] - last[1], abs=1e-3)
-    # The batches are made otherwise, or not at all; machine fields are not settings.
-    assert "main-confidence and main-random: batches_made_from" in printed
-    assert "strategy is confidence and random" in printed and "threads is" not in printed
+    # What a reader must know, and nothing that follows from another script or from batches that random lacks.
+    notes = [line for line in printed.splitlines() if " is " in line and line.startswith("note: ")]
+    assert notes == [
+        "note: main-confidence and main-random: candidates is batch and all, first_pick is interval and random, "
+        "strategy is confidence and random",
+        "note: cold-start-interval and main-random: first_pick is interval and random",
+    ]
+    assert printed.splitlines()[-3:] == ["x.png", "x.csv", "x_differences.csv"]
 
 
 @pytest.mark.parametrize(
@@ -255,6 +282,10 @@ def test_one_run_counts_once(tmp_path: Path, curves: Curves):
     (tmp_path / "link").symlink_to(a)
     assert "are the same run" in curves(a, "a/m", status=2)
     assert f"{a} and link are the same run" in curves(a, "link", status=2)
+    # Of another data set: it is that which is wrong, not the seed.
+    c = make_run(tmp_path / "c/m", [1, 2], 3, dataset="digits", inputs={"data": "d1"})
+    said = "are not seeds of one method: data is d0 and d1, dataset is absent and digits"
+    assert f"{a} and {c} {said}\n" in curves(a, c, status=2)
 
 
 @pytest.mark.parametrize(
@@ -509,6 +540,55 @@ def test_settings_of_the_compared_are_named(tmp_path: Path, curves: Curves):
     assert "note: a and b: epochs is 30 and 60, strategy is confidence and random\n" in printed
 
 
+def test_without_a_baseline_methods_are_held_against_the_first(tmp_path: Path, curves: Curves):
+    epochs = {"a": 30, "b": 5, "c": 5}
+    runs = [make_run(tmp_path / "0" / x, [1, 2], 0, epochs=epochs[x]) for x in epochs]
+    unknown = make_run(tmp_path / "0/u", [1, 2])
+    printed = curves(unknown, *runs)
+    assert "note: b and a: epochs is 5 and 30\nnote: c and a: epochs is 5 and 30\n" in printed
+    assert " and u:" not in printed and "seed unknown, settings not compared" in printed
+    assert "note: a and c: epochs is 30 and 5\n" in curves(*runs, "--baseline", "c")
+
+
+@pytest.mark.parametrize("baseline", [[], ["--baseline", "b"]])
+def test_accuracies_on_other_test_images_are_refused(
+    tmp_path: Path, curves: Curves, baseline: list[str]
+):
+    """Unless it is the seed that draws them; or the reading that differs, for digests are of pixels as read."""
+    digits = {"dataset": "digits"}
+    other = {**digits, "inputs": {"test_data": "t1"}}
+    npz = {**other, "dataset": "npz", "img_size": 64, "script": "whole_dataset.py"}
+    a, b = (make_run(tmp_path / "0" / x, [1, 2], 0, **digits) for x in "ab")
+    c, d = make_run(tmp_path / "0/c", [1, 2], 0, **other), make_run(tmp_path / "1/d", [1], 1, **npz)
+    for run_of_others, said in ((c, "test_data is t1 and t0"), (d, "dataset is npz and digits")):
+        error = curves(a, b, run_of_others, *baseline, status=2)
+        pair = f"{run_of_others} and {b if baseline else a}"
+        assert f"{pair}: accuracies on different test images cannot be compared" in error
+        assert said in error
+    unknown = make_run(tmp_path / "0/u", [1, 2], 0, **digits, inputs={"test_data": None})
+    bgr = make_run(tmp_path / "0/bgr", [1, 2], 0, **other, channel_order="bgr")
+    printed = curves(a, b, unknown, bgr, *baseline)
+    assert re.search(r"note: bgr and [ab]: channel_order is bgr and absent\n", printed)
+    drawn = {x: {"test_labels": 50, "inputs": {"test_data": x}} for x in "ab"}
+    curves(*(make_run(tmp_path / "2" / x, [1, 2], 0, **drawn[x]) for x in drawn), *baseline)
+
+
+def test_what_a_method_has_no_use_for_is_no_difference(tmp_path: Path, curves: Curves):
+    none = {k: v for k, v in INPUTS.items() if not k.startswith("batches")}
+    made = {**INPUTS["batches_made_from"], "sort": "text", "losses": "l1"}
+    a = make_run(tmp_path / "0/a", [1, 2], 0)
+    b = make_run(tmp_path / "0/b", [1, 2], 0, inputs={"batches_made_from": made})
+    c = make_run(tmp_path / "0/c", [1, 2], 0)
+    record = json.loads((tmp_path / "0/c/config.json").read_text())
+    (tmp_path / "0/c/config.json").write_text(json.dumps({**record, "inputs": none}))
+    d = make_run(tmp_path / "0/d", [1], 0, script="main_pt4al.py", lr=0.1, epochs=5)
+    printed = curves(a, b, c, d)
+    losses, sort = "losses is l1 and absent", "sort is text and numeric"
+    assert f"note: b and a: batches_made_from.{losses}, batches_made_from.{sort}\n" in printed
+    assert "note: c and a: the settings are the same\n" in printed
+    assert "note: d and a: epochs is 5 and 30\n" in printed
+
+
 @pytest.mark.parametrize(("seeds", "test"), [(16, "sign_flip"), (17, "t_test")])
 def test_above_sixteen_seeds_the_t_test_decides(
     tmp_path: Path, curves: Curves, seeds: int, test: str
@@ -665,6 +745,33 @@ def test_the_second_panel_is_the_table(tmp_path: Path, curves: Curves, figures: 
     zero = [line for line in below.lines if set(line.get_ydata()) == {0}]
     assert len(zero) == 1 and {row["kind"] for row in table} == {"best"}
     assert len(figures[1].axes) == 1 and "last epoch" in figures[1].axes[0].get_ylabel()
+
+
+@pytest.mark.parametrize("names", ["a", "ab", "abc"])
+def test_methods_of_several_points_stand_about_the_number_of_labels(
+    tmp_path: Path, curves: Curves, figures: list[Figure], names: str
+):
+    paths = [make_run(tmp_path / "0" / x, [40, 50, 60], 0) for x in (*names, "main-random")]
+    singles = [make_run(tmp_path / "0" / x, [40], 0, script="main_pt4al.py")
+               for x in ("cold-start-interval", "cold-start-random")]  # fmt: skip
+    curves(singles[0], *paths, singles[1], "--baseline", "main-random")
+    drawn = [bars.lines[0].get_xdata() for bars in figures[0].axes[1].containers]
+    assert [x.tolist() for x in drawn if len(x) == 1] == [[10], [10]]
+    several = np.array([x for x in drawn if len(x) > 1])
+    assert len(set(several[:, 0])) == len(names)
+    middle = (several + several[::-1]) / 2
+    assert middle == pytest.approx(np.array([[10, 20, 30]] * len(names)))
+
+
+def test_an_interval_is_named_where_there_is_one(
+    tmp_path: Path, curves: Curves, figures: list[Figure]
+):
+    paths = make_runs(tmp_path, "a", [40, 50], [42, 54])
+    paths += make_runs(tmp_path, "b", [50, 60], [51, 61])
+    curves(*paths, "--baseline", "b")
+    curves(*paths[::2], "--baseline", "b")
+    labels = [figure.axes[1].get_ylabel() for figure in figures]
+    assert labels == ["minus b (points),\nmean and 95 % interval", "minus b (points)"]
 
 
 def test_show_batches_draws_every_batch(finished: Path, tmp_path: Path):

@@ -6,6 +6,10 @@ config.json must agree in everything but seed and machine. A curve is the mean,
 its band one standard deviation (n - 1) to each side. A run of a single cycle
 (whole-dataset, cold-start-...) is a dashed line, or a single point.
 
+Methods judged on different test images are refused. Other settings in which a
+method differs from the baseline, or else from the first, are noted; scripts are
+compared in what both of them record.
+
 With --baseline, every other method is compared with that one, joined on seed:
 mean difference, 95 % t interval, exact sign-flip p (above 16 seeds: paired t
 test) and p by Holm over the methods, at the first and the final number of
@@ -23,8 +27,9 @@ Writes: a picture (default: figures/learning_curves.png)
         quantity, in percentage points, with interval, p, values and seeds.
         Quantities: first, final, area; point (each number of labels, not
         tested); labels_to_reach (baseline_labels, empty if not reached)
-Run:    python utils/generate_acc_curves.py runs/*/main-confidence \\
-            runs/*/main-random runs/*/whole-dataset --baseline main-random
+Run:    python utils/generate_acc_curves.py runs/cifar10-seed*/main-confidence \\
+            runs/cifar10-seed*/main-random runs/cifar10-seed*/whole-dataset \\
+            --baseline main-random
 """
 
 import argparse
@@ -52,6 +57,7 @@ DIFFERENCES = ("method", "baseline", "kind", "quantity", "first_labels", "last_l
                "low", "high", "p", "p_holm", "baseline_labels", "values", "seeds")  # fmt: skip
 TESTED = ("first", "final", "area")
 MOST_FLIPPED = 16  # seeds of which all 2^n signs are tried: 65,536
+READ = ("img_size", "resize", "channel_order")  # digests of images are of their pixels as read
 
 # A method looks the same in every figure, with or without `main-` before its name. The colours are
 # Okabe and Ito's, then Tol's muted ones: colour-blind people tell them apart.
@@ -221,11 +227,35 @@ def settings(record: dict[str, Any]) -> dict[str, Any]:
     return shared
 
 
-def differing(a: Run, b: Run) -> str:
-    """The settings in which two runs differ, each with both values; empty where they agree."""
+def differing(a: Run, b: Run, of_one_method: bool = False) -> str:
+    """The settings in which two runs differ, each with both values; empty where they agree.
+
+    Left out is what follows from the method: fields of only one of two scripts (unless the runs are
+    meant to be of one method), how batches were made where one run has none; and digests of images
+    that were read in two ways.
+    """
     ours, theirs = settings(a.record), settings(b.record)
-    pairs = {x: (ours.get(x, "absent"), theirs.get(x, "absent")) for x in sorted({*ours, *theirs})}
+    names = {*ours, *theirs}
+    if ours["script"] != theirs["script"] and not of_one_method:
+        names = {*ours} & {*theirs} - {"script"}
+    if not all("batches" in run.record["inputs"] for run in (a, b)):
+        names -= {name for name in names if name.startswith("batches_made_from.")}
+    if any(ours.get(name) != theirs.get(name) for name in READ):
+        names -= {"data", "test_data"}
+    pairs = {x: (ours.get(x, "absent"), theirs.get(x, "absent")) for x in sorted(names)}
     return ", ".join(f"{x} is {u!s:.24} and {v!s:.24}" for x, (u, v) in pairs.items() if u != v)
+
+
+def other_test_images(a: Run, b: Run) -> bool:
+    """Whether two runs were judged on different images, as far as their records tell: not where both
+    drew their test set by seed, nor where one data set was read in two ways."""
+    digests = {run.record["inputs"].get("test_data") for run in (a, b)}
+    ours, theirs = a.record["parameters"], b.record["parameters"]
+    drawn = ours.get("test_labels") and theirs.get("test_labels")
+    if drawn or None in digests or len(digests) == 1:
+        return False
+    alike = all(ours.get(name) == theirs.get(name) for name in READ)
+    return alike or ours.get("dataset") != theirs.get("dataset")
 
 
 def pool(name: str, runs: list[Run], notes: list[str]) -> Curve:
@@ -237,10 +267,10 @@ def pool(name: str, runs: list[Run], notes: list[str]) -> Curve:
     known = sorted((run for run in runs if run.record), key=lambda run: run.seed)
     runs = known + [run for run in runs if not run.record]
     for a, b in pairwise(known):
+        if text := differing(a, b, of_one_method=True):
+            raise Refused(f"{a.path} and {b.path} are not seeds of one method: {text}")
         if a.seed == b.seed:
             raise Refused(f"{a.path} and {b.path} are both seed {a.seed} of {name}: leave one out")
-        if text := differing(a, b):
-            raise Refused(f"{a.path} and {b.path} are not seeds of one method: {text}")
     if len(known) < len(runs):
         paths = ", ".join(str(run.path) for run in runs[len(known) :])
         notes.append(f"no config.json of version 2 in {paths}: seed unknown, settings not compared")
@@ -256,6 +286,24 @@ def pool(name: str, runs: list[Run], notes: list[str]) -> Curve:
         notes.append(f"{path} ends after {points} of {wanted} cycles: so does the curve of {name}")
     accuracy = {kind: np.array([run.accuracy[kind][:points] for run in runs]) for kind in KINDS}
     return Curve(name, runs, [run.seed for run in runs], runs[0].labels[:points], accuracy)
+
+
+def compare_settings(curves: list[Curve], notes: list[str]) -> None:
+    """Note in what each method differs from the first, of those whose settings are known.
+
+    Raises:
+        Refused: they were judged on different test images.
+    """
+    known = [curve for curve in curves if curve.runs[0].record]
+    for curve in known[1:]:
+        a, b = curve.runs[0], known[0].runs[0]
+        text = differing(a, b)
+        if other_test_images(a, b):
+            why = f"accuracies on different test images cannot be compared ({text})"
+            raise Refused(f"{a.path} and {b.path}: {why}")
+        if text or a.record["script"] == b.record["script"]:
+            pair = f"{curve.name} and {known[0].name}"
+            notes.append(f"{pair}: {text or 'the settings are the same'}")
 
 
 def made_otherwise(runs: list[Run]) -> str:
@@ -281,15 +329,13 @@ def subtract(curve: Curve, baseline: Curve, kind: str, notes: list[str]) -> list
         what = "known seed" if len(labels) else "number of labels"
         notes.append(f"{pair} have no {what} in common: their difference cannot be told")
         return []
-    text = differing(curve.runs[0], baseline.runs[0])
-    notes.append(f"{pair}: {text or 'the settings are the same'}")
-    if len(labels) < max(len(curve.labels), len(baseline.labels)):
+    if len(curve.labels) > 1 and len(labels) < max(len(curve.labels), len(baseline.labels)):
         notes.append(f"{pair} are compared where both have points: {span(labels)} labels")
     if len(seeds) < max(len(curve.seeds), len(baseline.seeds)):
         notes.append(f"{pair} are compared on the seeds that both have: {joined(seeds)}")
-    if len(seeds) == 1:
+    if len(seeds) == 1 < max(len(curve.seeds), len(baseline.seeds)):
         notes.append(f"{pair} have one seed in common: a difference, no interval and no test")
-    elif (least := 2 / 2 ** len(seeds)) > 0.05:
+    elif len(seeds) > 1 and (least := 2 / 2 ** len(seeds)) > 0.05:
         notes.append(f"{len(seeds)} seeds cannot give a sign-flip p below {least:g}, 6 can")
     a, b = (c.accuracy[kind][[c.seeds.index(seed) for seed in seeds]] for c in (curve, baseline))
     values = a[:, ours] - b[:, theirs]
@@ -358,8 +404,8 @@ def draw(
     axes[0].set_ylabel(f"test accuracy (%), {options.kind} epoch of a cycle")
     if points:
         draw_differences(axes[1], points)
-        text = f"minus {words[options.baseline]} (points),\nmean and 95 % interval"
-        axes[1].set_ylabel(text, parse_math=False)
+        what = ",\nmean and 95 % interval" if any("low" in row for row in points) else ""
+        axes[1].set_ylabel(f"minus {words[options.baseline]} (points){what}", parse_math=False)
     for axis in axes:
         axis.grid(alpha=0.3)
     axes[-1].set_xlabel("labelled images")
@@ -391,14 +437,18 @@ def draw_curve(axis: Axes, curve: Curve, kind: str, label: str) -> None:
 
 
 def draw_differences(axis: Axes, points: list[Row]) -> None:
-    """Mean and 95 % interval by number of labels, the methods side by side at each."""
-    methods = list(dict.fromkeys(row["method"] for row in points))
+    """Mean and 95 % interval by number of labels; methods of several points side by side at each."""
+    methods: dict[str, list[Row]] = {}
+    for row in points:
+        methods.setdefault(row["method"], []).append(row)
+    spread = [method for method, own in methods.items() if len(own) > 1]
     gap = min(np.diff(sorted({row["first_labels"] for row in points})), default=0)
+    step = gap * min(0.1, 0.6 / max(len(spread), 1))
+    shifts = {method: step * (i - (len(spread) - 1) / 2) for i, method in enumerate(spread)}
     axis.axhline(0, color="black", lw=1)
-    for i, method in enumerate(methods):
-        own = [row for row in points if row["method"] == method]
-        shift = gap * min(0.1, 0.6 / len(methods)) * (i - (len(methods) - 1) / 2)
-        x, y = [row["first_labels"] + shift for row in own], [row["difference"] for row in own]
+    for method, own in methods.items():
+        x = [row["first_labels"] + shifts.get(method, 0) for row in own]
+        y = [row["difference"] for row in own]
         half = [(row["high"] - row["low"]) / 2 for row in own if "low" in row] or None
         axis.errorbar(x, y, half, ms=4, lw=1, capsize=2, **style(method))
 
@@ -535,6 +585,7 @@ def generate(options: argparse.Namespace) -> list[str]:
     out = options.out
     tables = {out.with_suffix(".csv"): (COLUMNS, [row for c in curves for row in curve_rows(c)])}
     lines, rows = curve_lines(curves), []
+    compare_settings(sorted(curves, key=lambda curve: curve.name != options.baseline), notes)
     if options.baseline:
         if options.baseline not in by_name or len(curves) == 1:
             raise Refused(

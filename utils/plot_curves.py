@@ -11,7 +11,6 @@ import argparse
 import csv
 import sys
 from collections import Counter
-from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -27,7 +26,10 @@ def read_table(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
     with path.open(newline="", errors="surrogateescape") as file:
-        return list(csv.DictReader(file))
+        rows = list(csv.DictReader(file))
+    if any(None in (*row, *row.values()) for row in rows):
+        raise ValueError(f"{path.name} has a row of more or fewer fields than its header")
+    return rows
 
 
 def column(rows: list[dict[str, str]], name: str) -> np.ndarray:
@@ -105,7 +107,7 @@ def draw_class_mix(axis: plt.Axes, run: Path, cycles: int) -> None:
 
 
 def print_table(metrics: list[dict[str, str]], cycles: list[dict[str, str]]) -> None:
-    """Accuracy by cycle with mean and standard deviation over cycles; without cycles, by epoch."""
+    """Accuracy by cycle, and its mean over cycles: the height of the curve; without cycles, by epoch."""
     rows = cycles or [row for row in metrics if row["test_accuracy"]]
     wanted = ("cycle", "labels", "best_accuracy", "best_epoch", "last_accuracy", "seconds")
     names = (
@@ -116,11 +118,9 @@ def print_table(metrics: list[dict[str, str]], cycles: list[dict[str, str]]) -> 
     print("  ".join(f"{name:>14}" for name in names))
     for row in rows:
         print("  ".join(f"{float(row[name] or 'nan'):14.6g}" for name in names))
-    if len(rows) < 2:
-        return
-    for text, statistic in (("mean", np.nanmean), ("std", partial(np.nanstd, ddof=1))):
-        values = [f"{statistic(column(rows, name)):14.6g}" for name in names[2:]]
-        print("  ".join([f"{text:>14}", f"{'':>14}", *values]))
+    if len(cycles) > 1:
+        best, last = (column(cycles, f"{kind}_accuracy").mean() for kind in ("best", "last"))
+        print(f"{'mean':>14}  {'':>14}  {best:14.6g}  {'':>14}  {last:14.6g}")
 
 
 def main() -> None:
@@ -133,8 +133,9 @@ def main() -> None:
     options = parser.parse_args()
     try:
         show(options.run, options.out or options.run / "curves.png", options.title)
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        bare = {KeyError: f"no column {error}", IndexError: "a line of labeled/ is no image id"}
+        reason = " ".join(bare.get(type(error), str(error)).split())
         parser.exit(
             2, f"{Path(sys.argv[0]).name}: error: {options.run} cannot be drawn: {reason}\n"
         )
