@@ -150,8 +150,8 @@ class Config:
     """Images a forward pass when scoring; changes results by float32 rounding at most (released
     code: 1)."""
     checkpoint_every: int = 10
-    """Epochs between savings of last.pth and the CSV files, more where saving would take over 2 %
-    of the time (ours); a stop by signal saves the last whole epoch."""
+    """Epochs between savings of last.pth and the CSV files (ours); saved less often where that would
+    take over 2 % of the time. A stop by signal saves the last whole epoch."""
     tensorboard: bool = False
     """Write what the CSV files hold for TensorBoard too (needs the package tensorboard)."""
     device: str = "auto"
