@@ -77,13 +77,14 @@ cd "$root"
 source utils/venv.sh requirements.txt
 cores=$(nproc) threads=1
 ((jobs < cores)) && threads=$((cores / jobs))
-preset=(cifar10-cpu --dataset folder --threads "$threads" ${fields[@]+"${fields[@]}"})
-
+preset=(cifar10-cpu --dataset folder --threads "$threads")
+# At the preset's rate of 0.1 so short a schedule leaves classifiers half trained, those of hard images most of all.
+preset+=(--lr 0.03 ${fields[@]+"${fields[@]}"})
 
 # Our own pretext network of the first seed on images without traces, its losses, and what typiclust picks by it: as a
 # batch file, since the weights are of other images than the study's.
 pretext() {
-    local common=("${preset[@]}" --data-dir "$treated" --experiment study-pretext --seed "${seeds%% *}")
+    local common=("${preset[@]}" --lr 0.1 --data-dir "$treated" --experiment study-pretext --seed "${seeds%% *}")
     python rotation.py "${common[@]}"
     python make_batches.py "${common[@]}"
     python main_pt4al.py "${common[@]}" --first-pick typiclust --run-name picks --epochs 1 --milestones 1
