@@ -136,8 +136,8 @@ class Config:
     flip: bool = True
     """Mirror half of the training images left to right (paper: yes; wrong for digits)."""
     init: Literal["warm", "scratch"] = "scratch"
-    """A cycle starts from the previous cycle's weights (released code), or from a fresh network
-    (paper)."""
+    """A cycle starts from the previous cycle's weights (released code), or from a fresh network (so
+    the authors when asked; the paper does not say)."""
     select: Literal["best", "last"] = "last"
     """Weights a cycle is judged by and samples with: best epoch on the test set (released code), or
     the last epoch, so that no test image decides anything."""

@@ -10,14 +10,15 @@ Reads:   loss/EXP/batch_<i>.txt, the training and test images;
 Writes:  checkpoint/EXP/RUN/main_<cycle>.pth   weights that the cycle is judged
                                                by and that choose next
          runs/EXP/RUN/                         config.json, metrics.csv,
-                                               cycles.csv, per_class.csv, labeled/
+                                               cycles.csv, per_class.csv,
+                                               labeled/
 
 With --dataset unlabeled a person labels: main.py writes to_label.csv, ends with
-exit status 3, and the same command goes on from PHOTOS/labels.csv; at the end it
-writes predictions.csv (docs/own_images.md).
+exit status 3, and the same command goes on from PHOTOS/labels.csv; at the end
+it writes predictions.csv (docs/own_images.md).
 
 Run:     python main.py digits                 about a minute on 2 CPU cores
-         python main.py                        CIFAR-10 as in the paper, on a GPU
+         python main.py                        CIFAR-10 as in the paper, GPU
          python main.py --strategy random --first-pick random --candidates all
                                                the random baseline: no batches
 """

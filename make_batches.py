@@ -1,5 +1,5 @@
-"""Step 2 of PT4AL: the rotation loss of every image, sorted from hardest to easiest
-and cut into batches.
+"""Step 2 of PT4AL: the rotation loss of every image, sorted from hardest to
+easiest and cut into batches.
 
 Reads:   checkpoint/EXP/rotation.pth and the training images;
          or, with --losses FILE, only that loss file

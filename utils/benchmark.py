@@ -1,11 +1,11 @@
 """Images per second of ours and of the plain way, side by side in one run, on this
 machine.
 
-The plain way is what the released code does: float32, contiguous NCHW, a Dataset
-that opens one image file at a time and applies torchvision's transforms, a
-DataLoader with 2 workers, scoring at batch size 1. Ours are the very functions
-that the scripts call. Repeats of the two are interleaved; the median counts, the
-spread is (max - min) / median.
+The plain way is what the released code does: float32, contiguous NCHW, a
+Dataset that opens one image file at a time and applies torchvision's
+transforms, a DataLoader with 2 workers, scoring at batch size 1. Ours are the
+very functions that the scripts call. Repeats of the two are interleaved; the
+median counts, the spread is (max - min) / median.
 
 --picks measures the query strategies alone, beside the scoring: seconds and
 memory to choose 1,000 of 50,000 images by 512 features, 9,000 being labelled.

@@ -8,17 +8,17 @@ import  adds what FILE_OR_FOLDER says to PHOTOS/labels.csv. It may be
           *.jsonl       metadata.jsonl of Hugging Face
           a folder      FOLDER/CLASS/*, or with train/, test/, val/ above the
                         classes: copies of the images, links, or they themselves
-        An image is known by its path below PHOTOS/pool, else by its name, with or
-        without ending, if one alone has it, else by its content; and where a file
-        shows another image of the pool than its name says, by its content.
+        An image is known by its path below PHOTOS/pool, else by its name, with
+        or without ending, if one alone has it, else by its content; and where a
+        file shows another image of the pool than its name says, by its content.
         Labels are text; empty ones and skipped tasks say nothing. If a label in
         labels.csv would change, or anything is wrong, nothing is written;
         --replace changes labels.
 
-export  makes OUT of what is labelled, for --dataset folder --data-dir OUT and for
-        Hugging Face: hard links, or copies where there can be none. The images
-        that RUN has drawn to test by are the test set, else PHOTOS/test/CLASS/*;
-        without --run they are in OUT/train with the others.
+export  makes OUT of what is labelled, for --dataset folder --data-dir OUT and
+        for Hugging Face: hard links, or copies where there can be none. Its
+        test set is what RUN has drawn to test by, else PHOTOS/test/CLASS/*;
+        without --run what was drawn is in OUT/train with the others.
         Left out: no label, `?`, and where annotators disagree.
 
 Reads:  PHOTOS/pool/**, PHOTOS/labels.csv, PHOTOS/classes.txt

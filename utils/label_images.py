@@ -1,18 +1,19 @@
-"""Label the images that a run waits for, on a page in the browser: one picture at a
-time, one key a class. No prediction is shown.
+"""Label the images that a run waits for, on a page in the browser: one picture
+at a time, one key a class. No prediction is shown.
 
-Every answer is on disk before the next picture shows: close the page and end the
-program at any time, and go on later. Two windows may be open at once. The page is
-for this machine alone: it is served on 127.0.0.1, and asks nothing of any other.
+Every answer is on disk before the next picture shows: close the page and end
+the program at any time, and go on later. Two windows may be open at once. The
+page is for this machine alone: it is served on 127.0.0.1, and asks nothing of
+any other.
 
 Keys:    1 to 9, 0, then letters    a class, as its button says
          ?                          cannot tell: not trained on, not asked again
          Backspace, left / right    back / on
          Space / +                  zoom / a new class
 
-Reads:   RUN/config.json, RUN/to_label.csv; of the folder of photographs that the
-         run names: images, labels.csv and classes.txt; without classes.txt the
-         classes are those of labels.csv and of the folders in test/
+Reads:   RUN/config.json, RUN/to_label.csv; of the folder of photographs that
+         the run names: images, labels.csv and classes.txt; without classes.txt
+         the classes are those of labels.csv and of the folders in test/
 Writes:  labels.csv there, and classes.txt when a class is added
 
 Run:     python utils/label_images.py runs/photos/main-confidence
