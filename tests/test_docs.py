@@ -18,7 +18,7 @@ import pytest
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]  # as a program
 
-from shell import ROOT, SCRIPTS, environment
+from shell import ROOT, SCRIPTS, environment, rows
 
 import config
 from pt4al import command_line, record, tables
@@ -338,6 +338,54 @@ def test_every_page_is_linked_from_the_readme_which_is_short():
     for page in PAGES[1:]:
         assert f"(docs/{page.name})" in TEXTS["README.md"], page.name
     assert len(TEXTS["README.md"].splitlines()) <= 200
+
+
+# --- results
+
+
+def table_rows(page: str) -> list[list[str]]:
+    """The cells of every row of every table of a page."""
+    lines = [line for line in TEXTS[page].splitlines() if line.lstrip().startswith("|")]
+    return [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines]
+
+
+def test_tables_of_the_digits_are_their_csv_files():
+    curves = {(r["method"], r["labels"]): r for r in rows(ROOT / "docs/digits.csv")}
+    differences = {
+        (r["quantity"], r["first_labels"]): r
+        for r in rows(ROOT / "docs/digits_differences.csv")
+        if r["method"] == "main-confidence"
+    }
+
+    def stats(method: str, labels: str, kind: str) -> str:
+        row = curves[method, labels]
+        return f"{float(row[f'{kind}_mean']):.2f} ± {float(row[f'{kind}_std']):.2f}"
+
+    def interval(row: dict[str, str]) -> list[str]:
+        return [
+            f"{float(row['difference']):+.2f}",
+            *(f"{float(row[x]):+.2f}" for x in ("low", "high")),
+        ]
+
+    page, methods = table_rows("docs/results.md"), ("main-confidence", "main-random")
+    for labels in [*(str(28 * i) for i in range(1, 11)), "area"]:
+        name = "mean height of the curve" if labels == "area" else labels
+        values = [stats(method, labels, kind) for kind in ("last", "best") for method in methods]
+        assert [name, *values] in page
+    for (quantity, first), name in {
+        ("first", "28"): "28 labels", ("final", "280"): "280 labels", ("area", "28"): "mean height of the curve",
+    }.items():  # fmt: skip
+        (row,) = (cells for cells in page if cells[0] == name and cells[1][0] in "+-")
+        middle, low, high = interval(differences[quantity, first])
+        assert row[1:3] == [middle, f"{low} to {high}"]
+        assert [float(x) for x in row[3:]] == pytest.approx(
+            [float(differences[quantity, first][x]) for x in ("p", "p_holm")], abs=0.00051
+        )
+    readme = table_rows("README.md")
+    for labels in ("28", "112", "280"):
+        middle, low, high = interval(differences["point", labels])
+        both = [stats(method, labels, "last") for method in methods]
+        assert [labels, *both, f"{middle} ({low} to {high})"] in readme
 
 
 # --- what a run leaves behind
