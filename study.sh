@@ -64,7 +64,7 @@ fields=("$@")
 [[ -d $images/train ]] || fail "IMAGES is '$images': it must hold train/CLASS/* and test/CLASS/* (see --help)"
 [[ -f $losses ]] || fail "--losses is '$losses': it must be a loss file"
 [[ -z $treated || -d $treated/train ]] || fail "--pretext-images is '$treated': it must hold train/CLASS/*"
-[[ $seeds =~ ^[0-9]+(\ [0-9]+)*$ ]] || fail "--seeds is '$seeds': it must be whole numbers"
+[[ $seeds =~ ^[0-9]+(\ [0-9]+)*$ && -z $(tr ' ' '\n' <<<"$seeds" | sort | uniq -d) ]] || fail "--seeds is '$seeds': it must be whole numbers, each once"
 [[ $jobs =~ ^[1-9][0-9]*$ ]] || fail "--jobs is '$jobs': it must be 1 or more"
 every=$(awk 'NF > 2 && $1 != "name" { print $1 }' <<<"$ARMS")
 for arm in $arms; do
@@ -102,7 +102,7 @@ taken_apart() {  # ARM EXPERIMENT
         awk -F/ 'NR == FNR { wanted[$(NF - 1)]++; next } taken[$(NF - 1)]++ < wanted[$(NF - 1)]' \
             "$picks" "loss/$2-random/"batch_?.txt >"loss/$2/batch_0.txt"
     else
-        awk -F/ -v all="$(wc -l <"loss/$2-order/batch_0.txt")" -v k="$(wc -l <"$picks")" -v classes="$(ls "$images/train" | wc -l)" '
+        awk -F/ -v all="$(wc -l <"loss/$2-order/batch_0.txt")" -v k="$(wc -l <"$picks")" -v classes="$(ls -d "$images"/train/*/ | wc -l)" '
             rank[$(NF - 1)]++ % int(all / k) == 0 && taken[$(NF - 1)] < k / classes && n < k {
                 taken[$(NF - 1)]++; n++; print
             }' "loss/$2-order/"batch_?.txt >"loss/$2/batch_0.txt"
@@ -141,7 +141,17 @@ report() {  # STATUS ARM SEED
     else echo "$(date +%H:%M) $2 seed $3: FAILED, see runs/study-$2-seed$3/log.txt" | tee -a "$failures" >&2; fi
 }
 
+# Finished runs are skipped unseen, so they must be of the same study.
+made_for="images $images
+losses $(sha256sum <"$losses" | cut -c1-64)
+fields ${fields[*]-}"
+mkdir -p runs
+if [[ ! -f runs/study.txt ]]; then echo "$made_for" >runs/study.txt; fi
+[[ $(<runs/study.txt) == "$made_for" ]] ||
+    fail "runs/study.txt tells of other images, losses or fields: move away runs/study* and checkpoint/study-*, loss/study-*"
+
 failures=$(mktemp)
+trap 'rm -f "$failures"' EXIT
 set -m # each job is a process group
 stop() {
     for job in $(jobs -rp); do kill -- "-$job"; done
@@ -151,7 +161,8 @@ stop() {
 trap stop INT TERM HUP
 needs_pretext=' own-pretext cold-typiclust '
 if [[ -n $treated && $arms == *@(own-pretext|cold-typiclust)* && ! -f runs/study-pretext/picks/cycles.csv ]]; then
-    pretext
+    (trap : INT TERM HUP; pretext) </dev/null &
+    wait $!
 fi
 number=0
 for seed in $seeds; do
@@ -168,6 +179,7 @@ for seed in $seeds; do
         # shellcheck disable=SC2086
         (
             trap 'report $? "$arm" "$seed"' EXIT
+            trap : INT TERM HUP # until its script has saved and ended
             cell "$arm" "$seed" "$cycles" $flags >>"runs/study-$arm-seed$seed/log.txt" 2>&1
         ) </dev/null &
     done < <(tail -n +3 <<<"$ARMS")

@@ -352,6 +352,7 @@ def read_answers(
     """
     said: dict[int, dict[str, tuple[str, str]]] = {}  # position -> annotator -> label, place
     strange: list[str] = []
+    both: set[int] = set()
     named: dict[int, str] = {}
     known, checked = frozenset(classes), {UNSURE}
     for path in files:
@@ -374,6 +375,8 @@ def read_answers(
             named[position] = below_pool(row.file)
             by_annotator = said.setdefault(position, {})
             label, before = by_annotator.setdefault(row.annotator, (row.label, place))
+            if UNSURE in (label, row.label) and label != row.label:
+                both.add(position)
             if label == UNSURE:
                 by_annotator[row.annotator] = row.label, place
             elif row.label not in (label, UNSURE):
@@ -382,6 +385,10 @@ def read_answers(
                     f"{place}: {row.file} has two labels, {label!r} ({before}) and {row.label!r}, {who}: keep one"
                 )
     answers = Answers(notes=agreement(said))
+    if both:
+        answers.notes.append(
+            f"{len(both)} images have a class and a `?` of one person: the class counts"
+        )
     for position, by_annotator in said.items():
         labels = {label for label, _ in by_annotator.values()}
         if "" in by_annotator:

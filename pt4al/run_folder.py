@@ -112,10 +112,10 @@ class RunFolder:
         if state is not None and state["finished"]:
             self.previous.unlink(missing_ok=True)
         if not stored.exists() or not (state and state["finished"]):
-            self._write_record(stored, record, ours)
+            self._write_record(stored, record, ours, begun=state is not None)
         return record, state
 
-    def _write_record(self, path: Path, record: Record, ours: Record) -> None:
+    def _write_record(self, path: Path, record: Record, ours: Record, begun: bool) -> None:
         """config.json: the record, every other parameter, the machine, and the other versions of
         the code, and machines, that went on with the run."""
         known = read_json(path) if path.exists() else {}
@@ -125,7 +125,7 @@ class RunFolder:
             if k not in (*record["parameters"], "restart")
         }
         here = environment(self.config)
-        made_with = known.get("made_with") or here
+        made_with = (known.get("made_with") if begun else None) or here
         content = {**record, "other_parameters": others, "made_with": made_with}
         changed = [
             f"{k} {v}"

@@ -254,7 +254,7 @@ def test_runs_that_are_not_seeds_of_one_method_are_refused(
         {"inputs": {"batches": "b1", "files": {"batch_0.txt": "f1"}}},
         {"inputs": {"batches_made_from": {"sort": "numeric", "num_batches": 10, "weights": "w1", "seed": 1}}},
         {"inputs": {"data": "d1"}, "imbalance": 10},
-        {"inputs": {"data": "d1", "test_data": "t1"}, "test_labels": 50},
+        {"inputs": {"test_data": "t1"}, "test_labels": 50},
     ],
 )  # fmt: skip
 def test_what_follows_from_the_seed_or_the_machine_may_differ(
@@ -302,8 +302,7 @@ def test_one_run_counts_once(tmp_path: Path, curves: Curves):
         (f"{HEADER}\n0,10,50,0,101,1\n", "not between 0 and 100"),
         (f"{HEADER}\n0,10,50,0,49\n", "more or fewer fields"),
         (f"{HEADER}\n0,10,50,0,49,1,1\n", "more or fewer fields"),
-        (f"{HEADER}\n0,10,50,0,49,1\n1,10,50,0,49,1\n", "grow from row to row"),
-        (f"{HEADER}\n0,20,50,0,49,1\n1,10,50,0,49,1\n", "grow from row to row"),
+        (f"{HEADER}\n0,20,50,0,49,1\n1,10,50,0,49,1\n", "do not fall from row to row"),
         (f"{HEADER}\n0,10.5,50,0,49,1\n", "whole numbers"),
         (f"{HEADER}\n0,nan,50,0,49,1\n", "whole numbers"),
         (f"{HEADER}\n0,-10,50,0,49,1\n", "whole numbers"),
@@ -571,6 +570,31 @@ def test_accuracies_on_other_test_images_are_refused(
     assert re.search(r"note: bgr and [ab]: channel_order is bgr and absent\n", printed)
     drawn = {x: {"test_labels": 50, "inputs": {"test_data": x}} for x in "ab"}
     curves(*(make_run(tmp_path / "2" / x, [1, 2], 0, **drawn[x]) for x in drawn), *baseline)
+    elsewhere = {"test_labels": 50, "inputs": {"data": "another pool"}}
+    e = make_run(tmp_path / "3/e", [1, 2], 0, **elsewhere)
+    f = make_run(tmp_path / "3/f", [1, 2], 0, test_labels=50)
+    assert "different test images" in curves(
+        f, e, *(["--baseline", "f"] if baseline else []), status=2
+    )
+    resized = make_run(tmp_path / "0/g", [1, 2], 0, **digits, img_size=64)  # excuses itself alone
+    assert f"{c} and {b if baseline else a}" in curves(resized, a, b, c, *baseline, status=2)
+
+
+def test_a_cycle_that_found_all_labelled_already_is_one_point(tmp_path: Path, curves: Curves):
+    a = make_run(tmp_path / "a/m", [1, 2])
+    header, first, second = Path(a, "cycles.csv").read_text().splitlines()
+    again = first.replace("0,", "1,", 1)
+    Path(a, "cycles.csv").write_text("\n".join([header, first, again, second]) + "\n")
+    assert "10 to 20" in curves(a)
+
+
+def test_a_run_that_went_on_elsewhere_is_noted(tmp_path: Path, curves: Curves):
+    a = make_run(tmp_path / "a/m", [1, 2], 0)
+    record = json.loads(Path(a, "config.json").read_text())
+    Path(a, "config.json").write_text(
+        json.dumps({**record, "went_on_with": ["1.0 (c1), threads 2"]})
+    )
+    assert f"note: {a} was gone on with by 1.0 (c1), threads 2" in curves(a)
 
 
 def test_what_a_method_has_no_use_for_is_no_difference(tmp_path: Path, curves: Curves):

@@ -286,6 +286,11 @@ def test_unsure_is_a_label_and_empty_is_none(tmp_path: Path):
     assert labels_in(tmp_path, "file_name,label\na,?\nb,\n", ("cat",)) == {POOL[0]: UNSURE}
 
 
+def test_a_class_beside_a_question_mark_is_said(tmp_path: Path):
+    (note,) = answers_in(tmp_path, "file_name,label\na,?\nb,?\na,cat\n").notes
+    assert note == "1 images have a class and a `?` of one person: the class counts"
+
+
 def test_two_classes_that_may_be_one_are_said(tmp_path: Path):
     (note,) = answers_in(tmp_path, "file_name,label\na,Cat\nb,c at\n").notes
     assert note == "two classes, or one? 'Cat' and 'c at'"

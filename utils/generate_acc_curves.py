@@ -41,7 +41,7 @@ import sys
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -182,8 +182,10 @@ def read_run(path: Path) -> Run:
     if not rows:
         text = f"is missing or empty: is {path} a run folder, and is its first cycle done?"
         raise Refused(f"{table} {text}")
-    if not (labels[0] >= 1 and (np.diff(labels) > 0).all() and (labels % 1 == 0).all()):
-        raise Refused(f"{table}: labels must be whole numbers that grow from row to row")
+    if not (labels[0] >= 1 and (np.diff(labels) >= 0).all() and (labels % 1 == 0).all()):
+        raise Refused(f"{table}: labels must be whole numbers that do not fall from row to row")
+    grown = np.append(np.diff(labels) > 0, True)  # a cycle may find all its images labelled already
+    labels, best, last = labels[grown], best[grown], last[grown]
     if not all(0 <= x <= 100 for x in [*best, *last]):
         raise Refused(f"{table}: an accuracy is not between 0 and 100 %")
     record = read_record(path / "config.json")
@@ -213,7 +215,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 def settings(record: dict[str, Any]) -> dict[str, Any]:
     """What seeds of one method share: not the batches, which follow from the seed, but how they
-    were made; not the images where it is the seed that cuts the pool or draws the test set."""
+    were made; not the images where the seed cuts the pool, nor a test set that it draws."""
     parameters, inputs = record["parameters"], record["inputs"]
     shared = {"script": record["script"], **parameters}
     del shared["seed"]
@@ -222,8 +224,8 @@ def settings(record: dict[str, Any]) -> dict[str, Any]:
         shared[f"batches_made_from.{name}"] = made_from[name]
     if not parameters.get("test_labels"):
         shared["test_data"] = inputs.get("test_data")
-        if parameters.get("imbalance") in (None, 1):
-            shared["data"] = inputs.get("data")
+    if parameters.get("imbalance") in (None, 1):
+        shared["data"] = inputs.get("data")
     return shared
 
 
@@ -248,11 +250,11 @@ def differing(a: Run, b: Run, of_one_method: bool = False) -> str:
 
 def other_test_images(a: Run, b: Run) -> bool:
     """Whether two runs were judged on different images, as far as their records tell: not where both
-    drew their test set by seed, nor where one data set was read in two ways."""
-    digests = {run.record["inputs"].get("test_data") for run in (a, b)}
+    drew their test set from one pool, nor where one data set was read in two ways."""
     ours, theirs = a.record["parameters"], b.record["parameters"]
     drawn = ours.get("test_labels") and theirs.get("test_labels")
-    if drawn or None in digests or len(digests) == 1:
+    digests = {run.record["inputs"].get("data" if drawn else "test_data") for run in (a, b)}
+    if None in digests or len(digests) == 1:
         return False
     alike = all(ours.get(name) == theirs.get(name) for name in READ)
     return alike or ours.get("dataset") != theirs.get("dataset")
@@ -295,12 +297,13 @@ def compare_settings(curves: list[Curve], notes: list[str]) -> None:
         Refused: they were judged on different test images.
     """
     known = [curve for curve in curves if curve.runs[0].record]
+    for b, a in combinations([curve.runs[0] for curve in known], 2):
+        if other_test_images(a, b):
+            why = f"accuracies on different test images cannot be compared ({differing(a, b)})"
+            raise Refused(f"{a.path} and {b.path}: {why}")
     for curve in known[1:]:
         a, b = curve.runs[0], known[0].runs[0]
         text = differing(a, b)
-        if other_test_images(a, b):
-            why = f"accuracies on different test images cannot be compared ({text})"
-            raise Refused(f"{a.path} and {b.path}: {why}")
         if text or a.record["script"] == b.record["script"]:
             pair = f"{curve.name} and {known[0].name}"
             notes.append(f"{pair}: {text or 'the settings are the same'}")
@@ -437,12 +440,14 @@ def draw_curve(axis: Axes, curve: Curve, kind: str, label: str) -> None:
 
 
 def draw_differences(axis: Axes, points: list[Row]) -> None:
-    """Mean and 95 % interval by number of labels; methods of several points side by side at each."""
+    """Mean and 95 % interval by number of labels, side by side at each: methods of several points,
+    or all where each has one."""
     methods: dict[str, list[Row]] = {}
     for row in points:
         methods.setdefault(row["method"], []).append(row)
-    spread = [method for method, own in methods.items() if len(own) > 1]
-    gap = min(np.diff(sorted({row["first_labels"] for row in points})), default=0)
+    spread = [method for method, own in methods.items() if len(own) > 1] or list(methods)
+    places = sorted({row["first_labels"] for row in points})
+    gap = min(np.diff(places), default=places[0])
     step = gap * min(0.1, 0.6 / max(len(spread), 1))
     shifts = {method: step * (i - (len(spread) - 1) / 2) for i, method in enumerate(spread)}
     axis.axhline(0, color="black", lw=1)
@@ -564,8 +569,12 @@ def read_curves(paths: list[Path], notes: list[str]) -> dict[str, Curve]:
             raise Refused(f"{seen[real]} and {path} are the same run: give it once")
         seen[real] = path
         by_name.setdefault(real.name, []).append(read_run(path))
-    if text := made_otherwise([run for runs in by_name.values() for run in runs]):
+    every = [run for runs in by_name.values() for run in runs]
+    if text := made_otherwise(every):
         notes.append(f"not all runs were made with the same {text}")
+    for run in every:
+        if later := (run.record or {}).get("went_on_with"):
+            notes.append(f"{run.path} was gone on with by {'; '.join(later)}")
     if single := [name for name, runs in by_name.items() if len(runs) == 1]:
         notes.append(f"a single run tells nothing of the spread over seeds: {', '.join(single)}")
     return {name: pool(name, runs, notes) for name, runs in by_name.items()}
