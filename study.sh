@@ -186,7 +186,6 @@ for seed in $seeds; do
     number=$((number + 1))
 done
 wait
-if [[ -s $failures ]]; then fail "failed: $(cut -d' ' -f2-4 "$failures" | tr '\n' ' ')"; fi
 
 # figure NAME BASELINE TITLE ARM ...: what ran of these arms, against one of them if any: a picture with its tables.
 figure() {
@@ -208,10 +207,11 @@ figure() {
 out=docs
 [[ ${#fields[@]} -eq 0 ]] || out=figures # a shorter schedule is no result
 figure all "" "every arm" ${every//$'\n'/ }
-cp "$out/study/all.csv" "$out/study.csv"
+[[ ! -f $out/study/all.csv ]] || cp "$out/study/all.csv" "$out/study.csv"
 figure primary random "PT4AL and its controls, minus random" pt4al pt4al-text pt4al-shuffled pt4al-ascending margin
 figure order pt4al "orders and margin, minus PT4AL" pt4al-text pt4al-shuffled pt4al-ascending margin own-pretext pt4al-again
 figure settings pt4al "settings of the released code, minus PT4AL" normalized warm
 figure whole_pool margin "strategies on the whole pool, minus margin" entropy coreset badge
 figure cold_start cold-random "1,000 labels chosen with none, minus random" cold-2 cold-5 cold-9 cold-5-text cold-mix \
     cold-balanced cold-typiclust
+if [[ -s $failures ]]; then fail "failed: $(cut -d' ' -f2-4 "$failures" | tr '\n' ' ')"; fi
