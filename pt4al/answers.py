@@ -16,10 +16,11 @@ from torch import Tensor
 
 from config import Config
 from pt4al import label_studio, processes
+from pt4al.agreement import Answers, read_answers
 from pt4al.console import UserError
 from pt4al.files import read_json, read_lines, write_csv, write_json, write_lines, write_text
 from pt4al.images import Images, id_key, sort_classes
-from pt4al.labels import UNSURE, Answers, LabelFile, clean, read_answers, read_classes
+from pt4al.labels import UNSURE, LabelFile, clean, read_classes
 from pt4al.tables import Taken
 
 REVIEWED = 20

@@ -23,9 +23,9 @@ from test_label_studio import CLASSES, FILES, MEANT, STORED
 
 from config import CIFAR10
 from loader import load_images
+from pt4al.agreement import read_answers
 from pt4al.console import Stopped, UserError, fail
 from pt4al.images import id_key
-from pt4al.labels import read_answers
 
 POOL = ["one.png", "two.png", "001.png", "a/dup.png", "b/dup.png", "a_dup.png", "a/b/c/deep.png", "Ferien/ä & ö.png",
         "z/b/c/deep.png"]  # fmt: skip

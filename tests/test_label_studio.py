@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]  # as a program
 
+from pt4al.agreement import Answers, read_answers
 from pt4al.images import id_key
 from pt4al.label_studio import HOTKEYS, label_config, tasks
-from pt4al.labels import UNSURE, Answers, LabelFile, read_answers
+from pt4al.labels import UNSURE, LabelFile
 
 STORED = Path(__file__).parent / "label_studio"
 CLASSES = ["001", "NA", "None", "cat, tabby", 'häßlich "grau" <&>', "$5 Schein"]

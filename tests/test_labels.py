@@ -11,16 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pt4al.agreement import Answers, read_answers
 from pt4al.console import UserError
 from pt4al.images import id_key
 from pt4al.labels import (
     UNSURE,
-    Answers,
     LabelFile,
     add_class,
     below_pool,
     editing,
-    read_answers,
     read_classes,
 )
 
@@ -288,7 +287,7 @@ def test_unsure_is_a_label_and_empty_is_none(tmp_path: Path):
 
 def test_a_class_beside_a_question_mark_is_said(tmp_path: Path):
     (note,) = answers_in(tmp_path, "file_name,label\na,?\nb,?\na,cat\n").notes
-    assert note == "1 images have a class and a `?` of one person: the class counts"
+    assert note == "a class and a `?` of one person, images: 1; the class counts"
 
 
 def test_two_classes_that_may_be_one_are_said(tmp_path: Path):

@@ -45,6 +45,7 @@ from typing import NamedTuple, NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from pt4al.agreement import read_answers
 from pt4al.console import UserError, run_script
 from pt4al.files import sha256_of, write_csv
 from pt4al.images import id_key
@@ -57,9 +58,9 @@ from pt4al.labels import (
     check_known,
     clean,
     decoded,
+    doubts_first,
     editing,
     one_line,
-    read_answers,
     read_classes,
 )
 
@@ -262,7 +263,7 @@ def merge(
     decided = read_answers([file.path], pool.position_of, classes).labels
     rows = {
         (pool.position_of.get(id_key(below_pool(row.file))), row.annotator): row.label
-        for row in sorted(file.rows(), key=lambda row: row.label != UNSURE)  # a class counts before
+        for row in doubts_first(file.rows())
         if row.label
     }
     count: Counter[str] = Counter()

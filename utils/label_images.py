@@ -38,6 +38,7 @@ from werkzeug.serving import make_server
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from pt4al.agreement import read_answers
 from pt4al.console import UserError, printable, run_script
 from pt4al.decoding import eight_bits
 from pt4al.files import read_json, write_lines
@@ -48,9 +49,9 @@ from pt4al.labels import (
     add_class,
     below_pool,
     check_class,
+    doubts_first,
     editing,
     locked,
-    read_answers,
     read_classes,
 )
 
@@ -122,8 +123,9 @@ class Task:
             classes = sort_classes(met - {"", UNSURE})
         if self.annotator:
             mine = [row for row in rows if row.annotator == self.annotator and row.label]
-            mine.sort(key=lambda row: row.label != UNSURE)  # a class counts before a `?`
-            labels = {self.position_of.get(key_of(row.file), -1): row.label for row in mine}
+            labels = {
+                self.position_of.get(key_of(row.file), -1): row.label for row in doubts_first(mine)
+            }
         return View(classes, [labels.get(i) for i in range(len(self.files))])
 
     def listed(self, index: int) -> set[str]:
