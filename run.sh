@@ -27,7 +27,7 @@ while [[ $# -gt 0 ]]; do
         *) fields+=("$1"); shift ;;
     esac
 done
-[[ $seeds =~ ^[1-9][0-9]*$ ]] || { echo "run.sh: error: --seeds is '$seeds': it must be 1 or more" >&2; exit 2; }
+[[ $seeds =~ ^[1-9][0-9]{0,3}$ ]] || { echo "run.sh: error: --seeds is '$seeds': it must be 1 to 9999" >&2; exit 2; }
 if [[ " ${fields[*]-} " =~ \ --strategy[\ =]random\  ]]; then
     echo "run.sh: error: --strategy random is the baseline, which runs anyway" >&2; exit 2
 fi

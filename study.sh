@@ -4,11 +4,12 @@
 #   ./study.sh IMAGES --losses FILE [--seeds "0 1 2 3 4"] [--jobs N] [--arms "..."]
 #              [--pretext-images FOLDER] [-- --field value ...]
 #
-# IMAGES      train/CLASS/*, test/CLASS/*; FILE: the released code's loss file for them
-# --jobs      runs side by side, the processor's cores shared out (default 1)
-# --arms      only these; names as in the table below
-# --pretext-images   the same images without traces of their turn: needed by `own-pretext` and `cold-typiclust`
-# after --    fields as in config.py, for all runs: a shorter schedule to try it
+# IMAGES             train/CLASS/*, test/CLASS/*
+# FILE               the released code's loss file for them
+# --jobs             runs side by side, the processor's cores shared out (default 1)
+# --arms             only these of the arms, which are a table in this file (default all)
+# --pretext-images   the same images without traces of their turn: needed by own-pretext and cold-typiclust
+# after --           fields as in config.py, for all runs: a shorter schedule to try it
 #
 # Seeds are the outer loop: stopped after a seed, it is whole. Finished runs are skipped, interrupted ones go on
 # where they stopped when the same command is given again. Several machines that share this folder take an arm each,
@@ -47,7 +48,7 @@ fail() { echo "study.sh: error: $*" >&2; exit 2; }
 images='' losses='' seeds='0 1 2 3 4' jobs=1 arms='' treated=''
 while [[ $# -gt 0 ]]; do
     case $1 in
-        -h | --help) sed -n '2,16s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+        -h | --help) sed -n '2,17s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
         --) shift; break ;;
         --losses | --seeds | --jobs | --arms | --pretext-images)
             [[ $# -gt 1 ]] || fail "$1 needs a value"
@@ -64,7 +65,8 @@ fields=("$@")
 [[ -d $images/train ]] || fail "IMAGES is '$images': it must hold train/CLASS/* and test/CLASS/* (see --help)"
 [[ -f $losses ]] || fail "--losses is '$losses': it must be a loss file"
 [[ -z $treated || -d $treated/train ]] || fail "--pretext-images is '$treated': it must hold train/CLASS/*"
-[[ $seeds =~ ^[0-9]+(\ [0-9]+)*$ && -z $(tr ' ' '\n' <<<"$seeds" | sort | uniq -d) ]] || fail "--seeds is '$seeds': it must be whole numbers, each once"
+[[ $seeds =~ ^[0-9]+(\ [0-9]+)*$ && -z $(tr ' ' '\n' <<<"$seeds" | sort | uniq -d) ]] ||
+    fail "--seeds is '$seeds': it must be whole numbers, each once"
 [[ $jobs =~ ^[1-9][0-9]*$ ]] || fail "--jobs is '$jobs': it must be 1 or more"
 every=$(awk 'NF > 2 && $1 != "name" { print $1 }' <<<"$ARMS")
 for arm in $arms; do
@@ -79,30 +81,38 @@ cores=$(nproc) threads=1
 ((jobs < cores)) && threads=$((cores / jobs))
 preset=(cifar10-cpu --dataset folder --threads "$threads")
 # At the preset's rate of 0.1 so short a schedule leaves classifiers half trained, those of hard images most of all.
-preset+=(--lr 0.03 ${fields[@]+"${fields[@]}"})
+recipe=(--lr 0.03 ${fields[@]+"${fields[@]}"})
 
 # Our own pretext network of the first seed on images without traces, its losses, and what typiclust picks by it: as a
 # batch file, since the weights are of other images than the study's.
 pretext() {
-    local common=("${preset[@]}" --lr 0.1 --data-dir "$treated" --experiment study-pretext --seed "${seeds%% *}")
+    local common=("${preset[@]}" ${fields[@]+"${fields[@]}"} --data-dir "$treated" --experiment study-pretext)
+    common+=(--seed "${seeds%% *}")
     python rotation.py "${common[@]}"
     python make_batches.py "${common[@]}"
     python main_pt4al.py "${common[@]}" --first-pick typiclust --run-name picks --epochs 1 --milestones 1
 }
 
-# PT4AL's first pick taken apart, as the one batch of an experiment. `cold-mix`: its class counts, of images drawn at
-# random; `cold-balanced`: the hardest as it takes them, but of each class by itself, and as many of each.
-taken_apart() {  # ARM EXPERIMENT
-    local picks=runs/$2-order/picks/labeled/cycle_0.txt
-    python make_batches.py "${common[@]}" --experiment "$2-order" --losses "$losses"
-    python main_pt4al.py "${common[@]}" --experiment "$2-order" --data-dir "$images" --run-name picks --epochs 1 --milestones 1
+# The one batch of an arm whose images are all labelled. `cold-typiclust`: what the pretext network picks; and PT4AL's
+# first pick taken apart: `cold-mix`, its class counts, of images drawn at random; `cold-balanced`, the hardest as it
+# takes them, but of each class by itself, and as many of each.
+one_batch() {  # ARM EXPERIMENT
+    local picks=runs/$2-order/picks/labeled/cycle_0.txt classes
     mkdir -p "loss/$2"
+    if [[ $1 == cold-typiclust ]]; then
+        cp runs/study-pretext/picks/labeled/cycle_0.txt "loss/$2/batch_0.txt"
+        return
+    fi
+    python make_batches.py "${common[@]}" --experiment "$2-order" --losses "$losses"
+    python main_pt4al.py "${common[@]}" --experiment "$2-order" --data-dir "$images" --run-name picks --epochs 1 \
+        --milestones 1
     if [[ $1 == cold-mix ]]; then
         python make_batches.py "${common[@]}" --experiment "$2-random" --losses "$losses" --sort shuffled
         awk -F/ 'NR == FNR { wanted[$(NF - 1)]++; next } taken[$(NF - 1)]++ < wanted[$(NF - 1)]' \
             "$picks" "loss/$2-random/"batch_?.txt >"loss/$2/batch_0.txt"
     else
-        awk -F/ -v all="$(wc -l <"loss/$2-order/batch_0.txt")" -v k="$(wc -l <"$picks")" -v classes="$(ls -d "$images"/train/*/ | wc -l)" '
+        classes=$(ls -d "$images"/train/*/ | wc -l)
+        awk -F/ -v all="$(wc -l <"loss/$2-order/batch_0.txt")" -v k="$(wc -l <"$picks")" -v classes="$classes" '
             rank[$(NF - 1)]++ % int(all / k) == 0 && taken[$(NF - 1)] < k / classes && n < k {
                 taken[$(NF - 1)]++; n++; print
             }' "loss/$2-order/"batch_?.txt >"loss/$2/batch_0.txt"
@@ -112,16 +122,11 @@ taken_apart() {  # ARM EXPERIMENT
 # cell ARM SEED CYCLES [FLAG ...]: an arm on a seed, its batches first where it needs any.
 cell() {
     local arm=$1 seed=$2 cycles=$3 experiment=study-$1-seed$2 order=$losses; shift 3
-    local common=("${preset[@]}" --experiment "$experiment" --seed "$seed")
+    local common=("${preset[@]}" "${recipe[@]}" --experiment "$experiment" --seed "$seed")
     local run=("${common[@]}" --data-dir "$images" --run-name "$arm" "$@")
     [[ $arm != own-pretext ]] || order=loss/study-pretext/rotation_loss.txt
     if [[ $arm == cold-@(typiclust|mix|balanced) ]]; then
-        if [[ $arm == cold-typiclust ]]; then
-            mkdir -p "loss/$experiment"
-            cp runs/study-pretext/picks/labeled/cycle_0.txt "loss/$experiment/batch_0.txt"
-        else
-            taken_apart "$arm" "$experiment"
-        fi
+        one_batch "$arm" "$experiment"
         run+=(--num-batches 1 --labels-per-cycle "$(wc -l <"loss/$experiment/batch_0.txt")")
     elif [[ "$*" != *"--first-pick random"* ]]; then
         python make_batches.py "${common[@]}" --losses "$order" "$@"
@@ -144,11 +149,14 @@ report() {  # STATUS ARM SEED
 # Finished runs are skipped unseen, so they must be of the same study.
 made_for="images $images
 losses $(sha256sum <"$losses" | cut -c1-64)
-fields ${fields[*]-}"
+fields ${recipe[*]}"
 mkdir -p runs
-if [[ ! -f runs/study.txt ]]; then echo "$made_for" >runs/study.txt; fi
-[[ $(<runs/study.txt) == "$made_for" ]] ||
-    fail "runs/study.txt tells of other images, losses or fields: move away runs/study* and checkpoint/study-*, loss/study-*"
+if [[ ! -f runs/study.txt && -z $(compgen -G 'runs/study-*') ]]; then
+    echo "$made_for" >"runs/.study.$$"
+    mv "runs/.study.$$" runs/study.txt
+fi
+[[ $(cat runs/study.txt 2>/dev/null) == "$made_for" ]] ||
+    fail "runs/study-* are of other images, losses or fields (runs/study.txt): move away {runs,checkpoint,loss}/study*"
 
 failures=$(mktemp)
 trap 'rm -f "$failures"' EXIT
@@ -159,8 +167,8 @@ stop() {
     exit 143
 }
 trap stop INT TERM HUP
-needs_pretext=' own-pretext cold-typiclust '
-if [[ -n $treated && $arms == *@(own-pretext|cold-typiclust)* && ! -f runs/study-pretext/picks/cycles.csv ]]; then
+needs_pretext='@(own-pretext|cold-typiclust)'
+if [[ -n $treated && $arms == *$needs_pretext* ]]; then
     (trap : INT TERM HUP; pretext) </dev/null &
     wait $!
 fi
@@ -169,7 +177,7 @@ for seed in $seeds; do
     while read -r arm cycles most flags; do
         [[ " ${arms//$'\n'/ } " == *" $arm "* ]] || continue
         [[ $most == all || $number -lt $most ]] || continue
-        if [[ -z $treated && $needs_pretext == *" $arm "* ]]; then
+        if [[ -z $treated && $arm == $needs_pretext ]]; then
             echo "$arm seed $seed: left out, it needs --pretext-images"
             continue
         fi

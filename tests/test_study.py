@@ -77,7 +77,7 @@ def test_the_study_is_whole_exact_and_resumed(project: Path):
         text=True,
         check=False,
     )
-    assert other.returncode == 2 and "runs/study.txt tells of other images" in other.stderr
+    assert other.returncode == 2 and "runs/study-* are of other images" in other.stderr
     table = [row for row in rows(project / "project/figures/study.csv") if row["labels"] != "area"]
     assert {(row["method"], row["n"]) for row in table} == {
         ("random", "2"), ("pt4al", "2"), ("cold-2", "2"), ("pt4al-again", "1")
