@@ -94,9 +94,10 @@ class Config:
     # --- batches
     num_batches: int = 10
     """Parts that the sorted pool is cut into (paper: 10)."""
-    sort: Literal["numeric", "lexicographic", "ascending", "shuffled"] = "numeric"
+    sort: Literal["numeric", "lexicographic", "ascending", "shuffled", "interleaved"] = "numeric"
     """numeric: hardest first (paper); lexicographic: as text, so that 9.9e-05 ranks above 4.41
-    (released code). Controls (ours): ascending: easiest first; shuffled: at random, by seed."""
+    (released code). Controls (ours): ascending: easiest first; shuffled: at random, by seed.
+    interleaved (ours): hardest first, dealt out in turn, so that every batch spans all losses."""
     losses: str = ""
     """Sort this loss file instead of computing losses; needs no weights and no data set."""
 

@@ -52,7 +52,7 @@ def main() -> None:
         names = ("sort", "num_batches", *(["seed"] if config.sort == "shuffled" else []))
         record["parameters"] = {name: record["parameters"][name] for name in names}
     if processes.is_main():
-        order = sort_pool(losses, config.sort, config.seed)
+        order = sort_pool(losses, config.sort, config.seed, config.num_batches)
         batches = split([ids[i] for i in order], config.num_batches)
         lines = [f"{loss}_{id_}" for loss, id_ in zip(losses, ids, strict=True)]
         write_batches(config, record, lines, batches)

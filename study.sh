@@ -17,7 +17,8 @@
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-# `seeds`: how many of the seeds an arm runs on. An arm begins with its batches, if it needs any; cold-* are main_pt4al.py.
+# `seeds`: on how many of the seeds an arm runs; on all `later` than the first, which its choice had used. An arm begins
+# with its batches, if it needs any; cold-* are main_pt4al.py, long-* train longer on what another arm has labelled.
 ARMS='
 name             cycles  seeds  flags
 random           10      all    --strategy random --first-pick random --candidates all
@@ -41,6 +42,10 @@ cold-balanced    1       all
 cold-typiclust   1       all
 pt4al-again      10      1
 own-pretext      10      1
+interleaved      10      later  --sort interleaved
+long-random      2       3      --num-batches 2 --strategy random
+long-pt4al       2       3      --num-batches 2 --strategy random
+long-margin      2       3      --num-batches 2 --strategy random
 '
 
 fail() { echo "study.sh: error: $*" >&2; exit 2; }
@@ -82,6 +87,7 @@ cores=$(nproc) threads=1
 preset=(cifar10-cpu --dataset folder --threads "$threads")
 # At the preset's rate of 0.1 so short a schedule leaves classifiers half trained, those of hard images most of all.
 recipe=(--lr 0.03 ${fields[@]+"${fields[@]}"})
+long=(--epochs 100 --milestones 80 --min-epoch-images 0 --eval-every 10 ${fields[@]+"${fields[@]}"}) # half the paper's
 
 # Our own pretext network of the first seed on images without traces, its losses, and what typiclust picks by it: as a
 # batch file, since the weights are of other images than the study's.
@@ -119,15 +125,27 @@ one_batch() {  # ARM EXPERIMENT
     fi
 }
 
+# What an arm has labelled in ten cycles, in halves as two batches, each labelled whole.
+halves() {  # ARM SEED EXPERIMENT
+    local labeled=runs/study-$1-seed$2/$1/labeled
+    mkdir -p "loss/$3"
+    cat "$labeled"/cycle_[0-4].txt >"loss/$3/batch_0.txt"
+    cat "$labeled"/cycle_[5-9].txt >"loss/$3/batch_1.txt"
+}
+
 # cell ARM SEED CYCLES [FLAG ...]: an arm on a seed, its batches first where it needs any.
 cell() {
     local arm=$1 seed=$2 cycles=$3 experiment=study-$1-seed$2 order=$losses; shift 3
+    [[ $arm != long-* ]] || recipe=("${long[@]}")
     local common=("${preset[@]}" "${recipe[@]}" --experiment "$experiment" --seed "$seed")
     local run=("${common[@]}" --data-dir "$images" --run-name "$arm" "$@")
     [[ $arm != own-pretext ]] || order=loss/study-pretext/rotation_loss.txt
     if [[ $arm == cold-@(typiclust|mix|balanced) ]]; then
         one_batch "$arm" "$experiment"
         run+=(--num-batches 1 --labels-per-cycle "$(wc -l <"loss/$experiment/batch_0.txt")")
+    elif [[ $arm == long-* ]]; then
+        halves "${arm#long-}" "$seed" "$experiment"
+        run+=(--labels-per-cycle "$(wc -l <"loss/$experiment/batch_0.txt")")
     elif [[ "$*" != *"--first-pick random"* ]]; then
         python make_batches.py "${common[@]}" --losses "$order" "$@"
     fi
@@ -176,12 +194,20 @@ number=0
 for seed in $seeds; do
     while read -r arm cycles most flags; do
         [[ " ${arms//$'\n'/ } " == *" $arm "* ]] || continue
-        [[ $most == all || $number -lt $most ]] || continue
+        case $most in
+            all) ;;
+            later) ((number > 0)) || continue ;;
+            *) ((number < most)) || continue ;;
+        esac
         if [[ -z $treated && $arm == $needs_pretext ]]; then
             echo "$arm seed $seed: left out, it needs --pretext-images"
             continue
         fi
         ! is_done "$arm" "$seed" "$cycles" || continue
+        if [[ $arm == long-* ]] && ! is_done "${arm#long-}" "$seed" 10; then
+            wait # it may be under way
+            is_done "${arm#long-}" "$seed" 10 || { echo "$arm seed $seed: left out, it needs ${arm#long-}"; continue; }
+        fi
         while (($(jobs -rp | wc -l) >= jobs)); do wait -n || true; done
         mkdir -p "runs/study-$arm-seed$seed"
         # shellcheck disable=SC2086
@@ -217,9 +243,11 @@ out=docs
 figure all "" "every arm" ${every//$'\n'/ }
 [[ ! -f $out/study/all.csv ]] || cp "$out/study/all.csv" "$out/study.csv"
 figure primary random "PT4AL and its controls, minus random" pt4al pt4al-text pt4al-shuffled pt4al-ascending margin
+figure interleaved random "batches that span all losses, minus random" interleaved pt4al pt4al-shuffled margin
 figure order pt4al "orders and margin, minus PT4AL" pt4al-text pt4al-shuffled pt4al-ascending margin own-pretext pt4al-again
 figure settings pt4al "settings of the released code, minus PT4AL" normalized warm
 figure whole_pool margin "strategies on the whole pool, minus margin" entropy coreset badge
+figure longer long-random "trained longer on the same images, minus random" long-pt4al long-margin
 figure cold_start cold-random "1,000 labels chosen with none, minus random" cold-2 cold-5 cold-9 cold-5-text cold-mix \
     cold-balanced cold-typiclust
 if [[ -s $failures ]]; then fail "failed: $(cut -d' ' -f2-4 "$failures" | tr '\n' ' ')"; fi

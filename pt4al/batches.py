@@ -54,20 +54,25 @@ def read_losses(path: Path) -> tuple[list[str], list[str]]:
     return texts, ids
 
 
-def sort_pool(texts: Sequence[str], sort: str, seed: int) -> np.ndarray:
+def sort_pool(texts: Sequence[str], sort: str, seed: int, num_batches: int) -> np.ndarray:
     """Positions in the order that batches are cut from, int64 (n,).
 
     numeric: from the highest loss to the lowest (paper). lexicographic: numpy's default argsort of
     the texts, reversed, which is what the released code does (`make_batches.py`): `9.9e-05` comes
     before `4.41`. ascending: from the lowest to the highest. shuffled: at random by `seed`, whatever
-    the losses. Ties of the numerical orders go to the earlier position.
+    the losses. interleaved: numeric, dealt out so that of the `num_batches` parts that `split` makes
+    part i holds ranks i, i + num_batches, ... Ties of the numerical orders go to the earlier
+    position.
     """
     losses = np.array([float(text) for text in texts])
     if sort == "shuffled":
         return torch.randperm(len(losses), generator=generator(seed, "shuffle")).numpy()
     if sort == "lexicographic":
         return np.argsort(np.array(texts))[::-1]
-    return np.argsort(losses if sort == "ascending" else -losses, kind="stable")
+    order = np.argsort(losses if sort == "ascending" else -losses, kind="stable")
+    if sort == "interleaved":
+        return np.concatenate([order[i::num_batches] for i in range(num_batches)])
+    return order
 
 
 def split(items: Sequence[str], parts: int) -> list[list[str]]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 from shell import rows, run, times
@@ -21,7 +21,7 @@ NAME = st.text(
 
 
 def test_numeric_sort_is_descending_with_ties_in_pool_order():
-    assert sort_pool(["0.5", "9.9e-05", "4.41", "0.5", "10.0"], "numeric", 0).tolist() == [
+    assert sort_pool(["0.5", "9.9e-05", "4.41", "0.5", "10.0"], "numeric", 0, 10).tolist() == [
         4,
         2,
         0,
@@ -31,7 +31,7 @@ def test_numeric_sort_is_descending_with_ties_in_pool_order():
 
 
 def test_lexicographic_sort_puts_tiny_losses_first():
-    assert sort_pool(["0.5", "9.9e-05", "4.41", "10.0"], "lexicographic", 0).tolist() == [
+    assert sort_pool(["0.5", "9.9e-05", "4.41", "10.0"], "lexicographic", 0, 10).tolist() == [
         1,
         2,
         3,
@@ -43,25 +43,33 @@ def test_lexicographic_sort_puts_tiny_losses_first():
 def test_lexicographic_sort_is_the_released_expression(texts: list[str]):
     released = np.argsort(np.array(texts)).tolist()
     released.reverse()
-    assert sort_pool(texts, "lexicographic", 0).tolist() == released
+    assert sort_pool(texts, "lexicographic", 0, 10).tolist() == released
 
 
 @given(st.lists(st.floats(0, 10).map(str), min_size=1, max_size=100))
 def test_numeric_sort_is_a_stable_descending_permutation(texts: list[str]):
-    order = sort_pool(texts, "numeric", 0).tolist()
+    order = sort_pool(texts, "numeric", 0, 10).tolist()
     assert order == sorted(range(len(texts)), key=lambda i: (-float(texts[i]), i))
 
 
 def test_controls_are_the_reverse_and_a_shuffle():
     """Easiest first has its ties in pool order too; the shuffle knows the seed and no loss."""
     texts = ["0.5", "9.9e-05", "4.41", "0.5", "10.0"]
-    assert sort_pool(texts, "ascending", 0).tolist() == [1, 0, 3, 2, 4]
+    assert sort_pool(texts, "ascending", 0, 10).tolist() == [1, 0, 3, 2, 4]
     many = [str(x / 500) for x in range(500)]
-    orders = [sort_pool(many, "shuffled", seed).tolist() for seed in (0, 0, 1)]
+    orders = [sort_pool(many, "shuffled", seed, 10).tolist() for seed in (0, 0, 1)]
     assert orders[0] == orders[1] != orders[2] and sorted(orders[0]) == list(range(500))
-    assert sort_pool(many[::-1], "shuffled", 0).tolist() == orders[0]
+    assert sort_pool(many[::-1], "shuffled", 0, 10).tolist() == orders[0]
     # Kendall's tau of two independent orders of 500 has a standard deviation of 0.03.
     assert abs(kendalltau(orders[0], range(500)).statistic) < 0.15
+
+
+@given(st.lists(st.floats(0, 10).map(str), min_size=1, max_size=100), st.integers(1, 12))
+def test_interleaved_deals_the_numeric_order_out(texts: list[str], parts: int):
+    assume(parts <= len(texts))
+    ranked = [str(i) for i in sort_pool(texts, "numeric", 0, parts)]
+    dealt = split([str(i) for i in sort_pool(texts, "interleaved", 0, parts)], parts)
+    assert dealt == [ranked[i::parts] for i in range(parts)]
 
 
 @given(st.integers(1, 300), st.integers(1, 40))

@@ -284,12 +284,12 @@ def test_text_sort(case: str, tmp_path: Path):
     golden = NUMBERS["text_sort"][case]
     (tmp_path / "losses.txt").write_text("".join(line + "\n" for line in golden["lines"]))
     texts, ids = read_losses(tmp_path / "losses.txt")
-    batches = split([ids[i] for i in sort_pool(texts, "lexicographic", 0)], 10)
+    batches = split([ids[i] for i in sort_pool(texts, "lexicographic", 0, 10)], 10)
     if case == "underscores":  # the released code cuts an id at its first `_`: here all are one
         assert {path for batch in golden["batches"] for path in batch} == {"./DATA/train/1/a"}
         batches = [[path.split("_")[0] for path in batch] for batch in batches]
     assert batches == golden["batches"]
-    other = split([ids[i] for i in sort_pool(texts, "numeric", 0)], 10)
+    other = split([ids[i] for i in sort_pool(texts, "numeric", 0, 10)], 10)
     assert case == "underscores" or other != golden["batches"]  # the control
 
 

@@ -59,7 +59,7 @@ def steps(
             folder / "loss.txt", [f"{x}_{i}" for x, i in zip(losses, pool.ids, strict=True)]
         )
         texts, ids = read_losses(folder / "loss.txt")
-        order = sort_pool(texts, "numeric", 0)
+        order = sort_pool(texts, "numeric", 0, config.num_batches)
         for i, batch in enumerate(split([ids[j] for j in order], config.num_batches)):
             write_lines(folder / f"batch_{i}.txt", batch)
 

@@ -68,7 +68,7 @@ STYLES = {
     "text": ("#D55E00", "D"), "shuffled": ("#009E73", "v"), "normalized_confidence": ("#56B4E9", "X"),
     "warm": ("#882255", "<"), "ascending": ("#999933", ">"), "class_balanced": ("#117733", "H"),
     "coreset": ("#332288", "h"), "badge": ("#44AA99", "d"), "typiclust": ("#661100", "8"),
-    "interval": ("#AA4499", "s"),
+    "interval": ("#AA4499", "s"), "interleaved": ("#AA4499", "v"),
 }  # fmt: skip
 OTHER_COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#D55E00", "#009E73", "#882255",
                  "#999933")  # fmt: skip
