@@ -27,6 +27,10 @@ pt4al-text       10      all    --sort lexicographic
 pt4al-shuffled   10      all    --sort shuffled
 pt4al-ascending  10      all    --sort ascending
 margin           10      all    --strategy margin --first-pick random --candidates all
+interleaved      10      later  --sort interleaved
+long-random      2       3      --num-batches 2 --strategy random
+long-pt4al       2       3      --num-batches 2 --strategy random
+long-margin      2       3      --num-batches 2 --strategy random
 normalized       5       3      --strategy normalized_confidence
 warm             5       3      --init warm
 entropy          5       3      --strategy entropy --first-pick random --candidates all
@@ -42,10 +46,6 @@ cold-balanced    1       all
 cold-typiclust   1       all
 pt4al-again      10      1
 own-pretext      10      1
-interleaved      10      later  --sort interleaved
-long-random      2       3      --num-batches 2 --strategy random
-long-pt4al       2       3      --num-batches 2 --strategy random
-long-margin      2       3      --num-batches 2 --strategy random
 '
 
 fail() { echo "study.sh: error: $*" >&2; exit 2; }
