@@ -221,33 +221,35 @@ for seed in $seeds; do
 done
 wait
 
-# figure NAME BASELINE TITLE ARM ...: what ran of these arms, against one of them if any: a picture with its tables.
+# figure NAME BASELINE TITLE ARM ...: what ran of these arms minus the baseline, from the table of all runs.
 figure() {
-    local name=$1 baseline=$2 title=$3 runs=() against=() found='' arm seed cycles most flags; shift 3
-    while read -r arm cycles most flags; do
-        [[ " $baseline $* " == *" $arm "* ]] || continue
-        for seed in $seeds; do
-            is_done "$arm" "$seed" "$cycles" || continue
-            runs+=("runs/study-$arm-seed$seed/$arm")
-            if [[ $arm == "$baseline" ]]; then found=1; else against=(--baseline "$baseline"); fi
-        done
-    done < <(tail -n +3 <<<"$ARMS")
-    if [[ -z $baseline ]]; then against=() found=${runs[*]-}; fi
-    [[ -n $found ]] || return 0
+    local name=$1 baseline=$2 title=$3 found=() arm; shift 3
+    for arm in "$@"; do ! grep -q "^$arm," "$out/study.csv" || found+=("$arm"); done
+    grep -q "^$baseline," "$out/study.csv" && [[ ${#found[@]} -gt 0 ]] || return 0
     echo; echo "== $title"
-    python utils/generate_acc_curves.py "${runs[@]}" --out "$out/study/$name.png" --title "$title" ${against[@]+"${against[@]}"}
+    python utils/generate_acc_curves.py "$out/study.csv" --methods "${found[@]}" --baseline "$baseline" \
+        --out "$out/study/$name.png" --title "$title"
 }
 
 out=docs
 [[ ${#fields[@]} -eq 0 ]] || out=figures # a shorter schedule is no result
-figure all "" "every arm" ${every//$'\n'/ }
-[[ ! -f $out/study/all.csv ]] || cp "$out/study/all.csv" "$out/study.csv"
-figure primary random "PT4AL and its controls, minus random" pt4al pt4al-text pt4al-shuffled pt4al-ascending margin
-figure interleaved random "batches that span all losses, minus random" interleaved pt4al pt4al-shuffled margin
-figure order pt4al "orders and margin, minus PT4AL" pt4al-text pt4al-shuffled pt4al-ascending margin own-pretext pt4al-again
-figure settings pt4al "settings of the released code, minus PT4AL" normalized warm
-figure whole_pool margin "strategies on the whole pool, minus margin" entropy coreset badge
-figure longer long-random "trained longer on the same images, minus random" long-pt4al long-margin
-figure cold_start cold-random "1,000 labels chosen with none, minus random" cold-2 cold-5 cold-9 cold-5-text cold-mix \
-    cold-balanced cold-typiclust
+finished=()
+while read -r arm cycles _; do
+    for seed in $seeds; do
+        ! is_done "$arm" "$seed" "$cycles" || finished+=("runs/study-$arm-seed$seed/$arm")
+    done
+done < <(tail -n +3 <<<"$ARMS")
+if [[ ${#finished[@]} -gt 0 ]]; then
+    python utils/generate_acc_curves.py "${finished[@]}" --out "$out/study.csv"
+    figure primary random "PT4AL and its controls, minus random" \
+        pt4al pt4al-text pt4al-shuffled pt4al-ascending margin
+    figure order pt4al "orders and margin, minus PT4AL" \
+        pt4al-text pt4al-shuffled pt4al-ascending interleaved margin own-pretext pt4al-again
+    figure interleaved random "batches that span all losses, minus random" interleaved pt4al pt4al-shuffled margin
+    figure settings pt4al "settings of the released code, minus PT4AL" normalized warm
+    figure whole_pool margin "strategies on the whole pool, minus margin" entropy coreset badge
+    figure longer long-random "trained longer on the same images, minus random" long-pt4al long-margin
+    figure cold_start cold-random "1,000 labels chosen with none, minus random" \
+        cold-2 cold-5 cold-9 cold-5-text cold-mix cold-balanced cold-typiclust
+fi
 if [[ -s $failures ]]; then fail "failed: $(cut -d' ' -f2-4 "$failures" | tr '\n' ' ')"; fi

@@ -170,12 +170,12 @@ def test_generate_acc_curves_pools_seeds_by_name(tmp_path: Path):
     assert (first["n"], first["best_mean"], first["best_values"]) == (
         "2",
         "52.0000",
-        "50.0000 54.0000",
+        "50 54",
     )
     assert float(last["best_std"]) == pytest.approx(50**0.5, abs=1e-3)
     assert last["last_mean"] == "84.0000" and last["seeds"] == "? ?"
     # Trapezoids: (50+70)/2*10 + (70+80)/2*10 = 1350 over 20 labels = 67.5; the other seed 71.
-    assert table["main-confidence", "area"]["best_values"] == "67.5000 71.0000"
+    assert table["main-confidence", "area"]["best_values"] == "67.5 71"
     assert table["main-random", "30"]["best_std"] == ""
     assert table["main-random", "area"]["best_mean"] == "50.0000"
     assert "85.00 ± 7.07" in done.stdout and "95.00" in done.stdout
@@ -187,7 +187,7 @@ def test_values_stand_in_the_order_of_the_seeds(tmp_path: Path, curves: Curves):
     runs = [make_run(tmp_path / f"s{seed}/m", [50 + seed], seed) for seed in (10, 2, 0)]
     curves(*runs, "--out", "x.png")
     row = rows(tmp_path / "x.csv")[0]
-    assert (row["seeds"], row["best_values"]) == ("0 2 10", "50.0000 52.0000 60.0000")
+    assert (row["seeds"], row["best_values"]) == ("0 2 10", "50 52 60")
 
 
 def test_what_a_spreadsheet_saves_is_read(tmp_path: Path, curves: Curves):
@@ -333,8 +333,9 @@ def test_generate_acc_curves_refuses_runs_that_do_not_compare(tmp_path: Path, cu
     text = (tmp_path / "b/m/cycles.csv").read_text()
     (tmp_path / "b/m/cycles.csv").write_text(text.replace(",20,", ",21,"))
     assert "cannot be pooled" in curves(a, b, status=2)
-    for nothing in (str(tmp_path), str(tmp_path / "none"), f"{a}/cycles.csv"):
+    for nothing in (str(tmp_path), str(tmp_path / "none")):
         assert "cycles.csv is missing" in curves(nothing, status=2)
+    assert "is no table of curves of this program: 'method'" in curves(f"{a}/cycles.csv", status=2)
     assert not (tmp_path / "figures").exists()
 
 
@@ -344,7 +345,7 @@ def test_generate_acc_curves_refuses_runs_that_do_not_compare(tmp_path: Path, cu
 @pytest.mark.parametrize(
     ("out", "said"),
     [
-        ("x.csv", "ends in .png, .pdf or .svg"),
+        ("x.csv", "x.csv is no table of this program"),
         ("x", "ends in .png, .pdf or .svg"),
         ("folder", "ends in .png, .pdf or .svg"),
         ("folder.png", "is a folder"),
@@ -363,6 +364,47 @@ def test_names_under_which_something_would_be_lost_are_refused(
     for name in ("x.csv", "mine_differences.csv"):
         (tmp_path / name).write_text("someone's,columns\n1,2\n")
     assert said in curves(*runs, "--baseline", "r", "--out", out, status=2)
+
+
+def test_a_table_of_curves_is_as_good_as_its_runs(tmp_path: Path, curves: Curves):
+    """The same differences and picture, also from values with six decimals; and only what is
+    asked for."""
+    paths = make_runs(tmp_path, "a", [33.333333, 50], [41, 61.000001])
+    paths += make_runs(tmp_path, "b", [42, 51], [40.5, 66.666667]) + make_runs(tmp_path, "c", [40])
+    printed = curves(*paths, "--baseline", "b", "--out", "all.csv")
+    assert sorted(x.name for x in tmp_path.glob("*.*")) == ["all.csv", "all_differences.csv"]
+    assert printed.endswith("\nall.csv\nall_differences.csv\n")
+    curves("all.csv", "--baseline", "b", "--out", "again.png")
+    differences = (tmp_path / "all_differences.csv").read_bytes()
+    assert (tmp_path / "again_differences.csv").read_bytes() == differences
+    assert not (tmp_path / "again.csv").exists()
+    curves(*paths[:4], "--baseline", "b", "--out", "x.png")
+    printed = curves("all.csv", "--methods", "a", "--baseline", "b", "--out", "y.png")
+    assert (tmp_path / "x.png").read_bytes() == (tmp_path / "y.png").read_bytes()
+    assert "single run" not in printed
+    mine = make_runs(tmp_path, "mine", [43, 52])
+    curves(*mine, "all.csv", "--baseline", "b", "--out", "z.png")
+    assert {row["method"] for row in rows(tmp_path / "z.csv")} == {"mine", "a", "b", "c"}
+
+
+@pytest.mark.parametrize(("command", "said"), [
+    ("all.csv --methods a d", "there is no d, but a, b"),
+    ("all.csv runs/m --out all.png --baseline b", "all.csv is read, and would be written"),
+    ("all.csv s0/a", "all.csv holds a, which is given once more"),
+    ("all_differences.csv", "all_differences.csv is no table of curves of this program: 'labels'"),
+    ("cut.csv", "cut.csv is no table of curves of this program: cannot reshape"),
+    ("high.csv", "labels or accuracies of a are out of order or range"),
+    ("empty.csv", "empty.csv holds no curve"),
+])  # fmt: skip
+def test_tables_that_cannot_be_used(tmp_path: Path, curves: Curves, command: str, said: str):
+    paths = make_runs(tmp_path, "a", [40, 50], [41, 60]) + make_runs(tmp_path, "b", [42, 51])
+    make_run(tmp_path / "runs/m", [40, 50], 0)
+    curves(*paths, "--baseline", "b", "--out", "all.csv")
+    text = (tmp_path / "all.csv").read_text()
+    (tmp_path / "cut.csv").write_text(text.replace(",0 1\n", ",0 1 2\n"))
+    (tmp_path / "high.csv").write_text(text.replace("40 41", "40 141"))
+    (tmp_path / "empty.csv").write_text(text.splitlines(True)[0])
+    assert said in curves(*command.split(), status=2)
 
 
 def test_files_are_replaced_whole_or_not_at_all(
@@ -484,7 +526,7 @@ def test_methods_are_compared_seed_by_seed(tmp_path: Path, curves: Curves):
     printed = curves(*paths, "--baseline", "main-random", "--out", "x.png")
     table = table_of_differences(tmp_path / "x_differences.csv")
     first, final, area = (table["main-confidence", x] for x in ("first", "final", "area"))
-    assert (final["values"], final["seeds"], final["n"]) == ("1.0000 2.0000 3.0000", "0 1 2", "3")
+    assert (final["values"], final["seeds"], final["n"]) == ("1 2 3", "0 1 2", "3")
     assert (final["first_labels"], final["last_labels"], final["kind"]) == ("30", "30", "last")
     numbers = [float(final[x]) for x in ("difference", "low", "high", "p", "p_holm")]
     # One sign for all three, of eight; twice that by Holm, for the other method has p = 1.
@@ -492,7 +534,7 @@ def test_methods_are_compared_seed_by_seed(tmp_path: Path, curves: Curves):
     assert (first["difference"], first["low"], first["high"], first["p"]) == ("0", "0", "0", "1")
     # 10 * (0 + 2) / 2 + 10 * (2 + 1) / 2 = 25, over 20; the others 30 and 35.
     assert (area["first_labels"], area["last_labels"]) == ("10", "30")
-    assert area["values"] == "1.2500 1.5000 1.7500"
+    assert area["values"] == "1.25 1.5 1.75"
     points = [row for row in rows(tmp_path / "x_differences.csv") if row["quantity"] == "point"]
     points = [row for row in points if row["method"] == "main-confidence"]
     assert [(row["first_labels"], row["difference"], row["p"]) for row in points] == [
@@ -529,7 +571,7 @@ def test_binary_fractions_make_no_difference(tmp_path: Path, curves: Curves):
     for paths, quantity in ((seeds[:3], "first"), (seeds[3:], "area")):
         curves(*paths, *base, "--baseline", "b", "--out", "x.png")
         row = table_of_differences(tmp_path / "x_differences.csv")["a", quantity]
-        assert row["difference"] == "0" and "-0.0000" not in row["values"]
+        assert row["difference"] == "0" and "-0" not in row["values"].split()
 
 
 def test_settings_of_the_compared_are_named(tmp_path: Path, curves: Curves):
@@ -664,7 +706,7 @@ def test_unfinished_runs_are_cut_to_what_all_have(tmp_path: Path, curves: Curves
     assert f"{paths[4]} ends after 2 of 3 cycles: so does the curve of c" in printed
     assert "a and b are compared where both have points: 10 to 20 labels" in printed
     row = table_of_differences(tmp_path / "x_differences.csv")["a", "final"]
-    assert (row["last_labels"], row["values"]) == ("20", "-1.0000 -1.0000")
+    assert (row["last_labels"], row["values"]) == ("20", "-1 -1")
     # Areas over other ranges are told apart.
     assert re.search(r"^a +2  10 to 20 ", printed, re.MULTILINE)
     assert re.search(r"^b +2  10 to 30 ", printed, re.MULTILINE)
@@ -675,9 +717,9 @@ def test_other_numbers_of_labels_are_compared_where_they_meet(tmp_path: Path, cu
     paths += make_runs(tmp_path, "b", [50, 60], [51, 61], step=20)
     printed = curves(*paths, "--baseline", "b", "--out", "x.png")
     table = table_of_differences(tmp_path / "x_differences.csv")
-    assert table["a", "first"]["values"] == "0.0000 3.0000"
-    assert table["a", "final"]["values"] == "10.0000 16.0000"
-    assert table["a", "area"]["values"] == "5.0000 9.5000"
+    assert table["a", "first"]["values"] == "0 3"
+    assert table["a", "final"]["values"] == "10 16"
+    assert table["a", "area"]["values"] == "5 9.5"
     assert "a and b are compared where both have points: 20 to 40 labels" in printed
 
 

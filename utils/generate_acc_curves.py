@@ -18,11 +18,13 @@ labels that the baseline needs to reach a method's final accuracy, linear
 between the points of its mean curve.
 
 Reads:  RUN/cycles.csv and RUN/config.json of every RUN (without config.json the
-        seed is unknown, and nothing is joined)
-Writes: a picture (default: figures/learning_curves.png)
-        its name with .csv: a row a method and number of labels, and one for the
-        area: n, mean and std of best and last accuracy in percent, the values,
-        and the seeds in the order of the values
+        seed is unknown, and nothing is joined); or a table of curves, as this
+        program writes it, of which --methods names those wanted
+Writes: a picture (default: figures/learning_curves.png; none if --out is .csv)
+        its name with .csv, where runs were given: the table of curves, a row a
+        method and number of labels, and one for the area: n, mean and std of
+        best and last accuracy in percent, the values, and the seeds in the
+        order of the values
         with --baseline, its name with _differences.csv: a row a method and
         quantity, in percentage points, with interval, p, values and seeds.
         Quantities: first, final, area; point (each number of labels, not
@@ -30,6 +32,8 @@ Writes: a picture (default: figures/learning_curves.png)
 Run:    python utils/generate_acc_curves.py runs/cifar10-seed*/main-confidence \\
             runs/cifar10-seed*/main-random runs/cifar10-seed*/whole-dataset \\
             --baseline main-random
+        python utils/generate_acc_curves.py docs/study.csv --baseline random \\
+            --methods pt4al margin
 """
 
 import argparse
@@ -68,7 +72,7 @@ STYLES = {
     "text": ("#D55E00", "D"), "shuffled": ("#009E73", "v"), "normalized_confidence": ("#56B4E9", "X"),
     "warm": ("#882255", "<"), "ascending": ("#999933", ">"), "class_balanced": ("#117733", "H"),
     "coreset": ("#332288", "h"), "badge": ("#44AA99", "d"), "typiclust": ("#661100", "8"),
-    "interval": ("#AA4499", "s"), "interleaved": ("#AA4499", "v"),
+    "interval": ("#AA4499", "s"), "interleaved": ("#CC6677", "v"),
 }  # fmt: skip
 OTHER_COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#D55E00", "#009E73", "#882255",
                  "#999933")  # fmt: skip
@@ -151,7 +155,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Curve:
-    """The runs of a method: labels (points,), best and last accuracy in percent (seeds, points)."""
+    """The runs of a method: labels (points,), best and last accuracy in percent (seeds, points).
+
+    One that was read from a table has no `runs`.
+    """
 
     name: str
     runs: list[Run]
@@ -296,7 +303,7 @@ def compare_settings(curves: list[Curve], notes: list[str]) -> None:
     Raises:
         Refused: they were judged on different test images.
     """
-    known = [curve for curve in curves if curve.runs[0].record]
+    known = [curve for curve in curves if curve.runs and curve.runs[0].record]
     for b, a in combinations([curve.runs[0] for curve in known], 2):
         if other_test_images(a, b):
             why = f"accuracies on different test images cannot be compared ({differing(a, b)})"
@@ -402,7 +409,7 @@ def draw(
     ratios = [3, 2] if points else [1]
     axes = figure.subplots(len(ratios), squeeze=False, sharex=True, height_ratios=ratios)[:, 0]
     for curve in curves:
-        draw_curve(axes[0], curve, options.kind, f"{words[curve.name]} (n={len(curve.runs)})")
+        draw_curve(axes[0], curve, options.kind, f"{words[curve.name]} (n={len(curve.seeds)})")
     axes[0].set_title(options.title, parse_math=False)
     axes[0].set_ylabel(f"test accuracy (%), {options.kind} epoch of a cycle")
     if points:
@@ -413,7 +420,7 @@ def draw(
         axis.grid(alpha=0.3)
     axes[-1].set_xlabel("labelled images")
     axes[-1].xaxis.set_major_formatter("{x:,.0f}")
-    many = any(len(curve.runs) > 1 for curve in curves)
+    many = any(len(curve.seeds) > 1 for curve in curves)
     legend = figure.legend(loc="outside right upper", title="mean ± std of seeds" if many else None)
     for text in legend.get_texts():
         text.set_parse_math(False)  # a dollar sign in a name is one
@@ -475,7 +482,7 @@ def curve_rows(curve: Curve) -> list[Row]:
     rows = []
     for x, (best, last) in values.items():
         stats = [*mean_and_std(best, 4), *mean_and_std(last, 4), joined(best), joined(last)]
-        fields = [curve.name, x, len(curve.runs), *stats, seeds]
+        fields = [curve.name, x, len(curve.seeds), *stats, seeds]
         rows.append(dict(zip(COLUMNS, fields, strict=True)))
     return rows
 
@@ -487,7 +494,7 @@ def curve_lines(curves: list[Curve]) -> list[str]:
         values = [curve.accuracy[kind][:, -1] for kind in KINDS]
         values += [mean_height(curve.labels, curve.accuracy[kind]) for kind in KINDS]
         stats = [" ± ".join(filter(None, mean_and_std(x, 2))) for x in values]
-        table.append([curve.name, str(len(curve.runs)), span(curve.labels), *stats])
+        table.append([curve.name, str(len(curve.seeds)), span(curve.labels), *stats])
     return aligned(table)
 
 
@@ -508,7 +515,7 @@ def difference_lines(rows: list[Row]) -> list[str]:
 
 
 def joined(values: Iterable[Any]) -> str:
-    return " ".join(f"{x:.4f}" if isinstance(x, float) else str(x) for x in values)
+    return " ".join(f"{x:.8g}" if isinstance(x, float) else str(x) for x in values)
 
 
 def span(labels: np.ndarray) -> str:
@@ -524,16 +531,23 @@ def aligned(rows: list[list[str]]) -> list[str]:
 # --- files and command line
 
 
-def check(out: Path, tables: dict[Path, tuple[tuple[str, ...], list[Row]]]) -> None:
-    """Refuse names under which something would be lost that this program has not written."""
-    if out.suffix.lower() not in (".png", ".pdf", ".svg"):
-        raise Refused(f"--out {out}: the name of a picture ends in .png, .pdf or .svg")
+def check(
+    out: Path, tables: dict[Path, tuple[tuple[str, ...], list[Row]]], read: list[Path]
+) -> None:
+    """Refuse names under which something would be lost that was read, or not written by this
+    program."""
+    if out.suffix.lower() not in (".png", ".pdf", ".svg") and out not in tables:
+        raise Refused(
+            f"--out {out}: the name of a picture ends in .png, .pdf or .svg, that of tables in .csv"
+        )
     if out.parent.is_file():
         raise Refused(f"{out.parent} is no folder: choose another --out")
     for path in (out, *tables):
         if path.is_dir():
             raise Refused(f"{path} is a folder: choose another --out")
     for path, (columns, _) in tables.items():
+        if path.exists() and any(path.samefile(other) for other in read if other.exists()):
+            raise Refused(f"{path} is read, and would be written: choose another --out")
         start = ",".join(columns[:2]).encode()
         if path.exists() and not path.read_bytes().startswith(start):
             raise Refused(f"{path} is no table of this program: choose another --out")
@@ -559,8 +573,33 @@ def write_table(path: Path, columns: tuple[str, ...], rows: list[Row]) -> None:
     write(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
-def read_curves(paths: list[Path], notes: list[str]) -> dict[str, Curve]:
-    """The curves of all runs, by name."""
+def read_table(path: Path) -> dict[str, Curve]:
+    """The curves of a table that `curve_rows` made, by name."""
+    rows: dict[str, list[Row]] = {}
+    curves = {}
+    try:
+        for row in csv.DictReader(io.StringIO(path.read_text("utf-8", "surrogateescape"))):
+            if row["labels"] != "area":
+                rows.setdefault(row["method"], []).append(row)
+        for name, own in rows.items():
+            labels = np.array([int(row["labels"]) for row in own])
+            seeds = [None if x == "?" else int(x) for x in own[0]["seeds"].split()]
+            accuracy = {}
+            for kind in KINDS:
+                values = [[float(x) for x in row[f"{kind}_values"].split()] for row in own]
+                accuracy[kind] = np.array(values).T.reshape(len(seeds), len(labels))
+                if not ((np.diff(labels) > 0).all() and (abs(accuracy[kind] - 50) <= 50).all()):
+                    raise ValueError(f"labels or accuracies of {name} are out of order or range")
+            curves[name] = Curve(name, [], seeds, labels, accuracy)
+    except (KeyError, ValueError, AttributeError, csv.Error) as error:
+        raise Refused(f"{path} is no table of curves of this program: {error}") from None
+    if not curves:
+        raise Refused(f"{path} holds no curve")
+    return curves
+
+
+def read_runs(paths: list[Path], notes: list[str]) -> dict[str, Curve]:
+    """The curves of run folders, by name."""
     seen: dict[Path, Path] = {}
     by_name: dict[str, list[Run]] = {}
     for path in paths:
@@ -575,15 +614,26 @@ def read_curves(paths: list[Path], notes: list[str]) -> dict[str, Curve]:
     for run in every:
         if later := (run.record or {}).get("went_on_with"):
             notes.append(f"{run.path} was gone on with by {'; '.join(later)}")
-    if single := [name for name, runs in by_name.items() if len(runs) == 1]:
-        notes.append(f"a single run tells nothing of the spread over seeds: {', '.join(single)}")
     return {name: pool(name, runs, notes) for name, runs in by_name.items()}
 
 
 def generate(options: argparse.Namespace) -> list[str]:
     """Write the picture and the tables; what to print."""
     notes: list[str] = []
-    by_name = read_curves(options.runs, notes)
+    folders = [path for path in options.runs if not path.is_file()]
+    by_name = read_runs(folders, notes)
+    for path in {path.resolve(): path for path in options.runs if path.is_file()}.values():
+        found = read_table(path)
+        if twice := [name for name in found if name in by_name]:
+            raise Refused(f"{path} holds {twice[0]}, which is given once more: rename one")
+        by_name |= found
+    if options.methods:
+        wanted = [*options.methods, *filter(None, [options.baseline])]
+        if missing := [name for name in wanted if name not in by_name]:
+            raise Refused(f"there is no {missing[0]}, but {', '.join(by_name)}")
+        by_name = {name: curve for name, curve in by_name.items() if name in wanted}
+    if single := [name for name, curve in by_name.items() if len(curve.seeds) == 1]:
+        notes.append(f"a single run tells nothing of the spread over seeds: {', '.join(single)}")
     curves, names = list(by_name.values()), ", ".join(by_name)
     words = {name: WORDS.get(name, name) for name in by_name}
     for label in options.label:
@@ -592,7 +642,10 @@ def generate(options: argparse.Namespace) -> list[str]:
             raise Refused(f"--label {label}: it must be NAME=TEXT, NAME one of {names}")
         words[name] = text
     out = options.out
-    tables = {out.with_suffix(".csv"): (COLUMNS, [row for c in curves for row in curve_rows(c)])}
+    tables: dict[Path, tuple[tuple[str, ...], list[Row]]] = {}
+    if folders:
+        content = [row for curve in curves for row in curve_rows(curve)]
+        tables[out.with_suffix(".csv")] = (COLUMNS, content)
     lines, rows = curve_lines(curves), []
     compare_settings(sorted(curves, key=lambda curve: curve.name != options.baseline), notes)
     if options.baseline:
@@ -604,16 +657,17 @@ def generate(options: argparse.Namespace) -> list[str]:
         tables[out.with_name(f"{out.stem}_differences.csv")] = (DIFFERENCES, rows)
         lines += ["", f"minus {options.baseline}, {options.kind} epoch:"]
         lines += [*difference_lines(rows), ""]
-    check(out, tables)
-    picture = io.BytesIO()
-    figure = draw(curves, rows, words, options)
-    figure.savefig(picture, format=out.suffix[1:].lower(), dpi=120)
+    check(out, tables, options.runs)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write(out, picture.getvalue())
+    if out not in tables:
+        picture = io.BytesIO()
+        figure = draw(curves, rows, words, options)
+        figure.savefig(picture, format=out.suffix[1:].lower(), dpi=120)
+        write(out, picture.getvalue())
     for path, (columns, content) in tables.items():
         write_table(path, columns, content)
     lines += [f"note: {note}" for note in dict.fromkeys(notes)]
-    return [*lines, *map(str, [out, *tables])]
+    return [*lines, *map(str, {out: None, **tables})]
 
 
 class Parser(argparse.ArgumentParser):
@@ -627,12 +681,14 @@ def main() -> None:
     out = Path("figures/learning_curves.png")
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("runs", type=Path, nargs="+", metavar="RUN", help="a run folder: runs/EXPERIMENT/NAME")
+    what = "a run folder, runs/EXPERIMENT/NAME, or a table of curves"
+    add("runs", type=Path, nargs="+", metavar="RUN", help=what)
+    add("--methods", nargs="+", default=[], metavar="NAME", help="only these, and the baseline")
     add("--baseline", metavar="NAME", help="the method that the others are compared with")
     add("--kind", choices=KINDS, default="last", help="the epoch that counts (default: last)")
     add("--label", action="append", default=[], metavar="NAME=TEXT", help="a method in the legend")
     add("--title", default="", help="above the picture")
-    add("--out", type=Path, default=out, help=f"the picture: png, pdf or svg (default: {out})")
+    add("--out", type=Path, default=out, help=f"png, pdf, svg or csv (default: {out})")
     try:
         lines = generate(parser.parse_args())
     except (Refused, OSError) as error:
