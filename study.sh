@@ -31,6 +31,7 @@ interleaved      10      later  --sort interleaved
 long-random      2       3      --num-batches 2 --strategy random
 long-pt4al       2       3      --num-batches 2 --strategy random
 long-margin      2       3      --num-batches 2 --strategy random
+long-pt4al-shuffled  2   3      --num-batches 2 --strategy random
 normalized       5       3      --strategy normalized_confidence
 warm             5       3      --init warm
 entropy          5       3      --strategy entropy --first-pick random --candidates all
@@ -231,6 +232,19 @@ figure() {
         --out "$out/study/$name.png" --title "$title"
 }
 
+# How many images of each class the first cycle of every run has labelled.
+first_picks() {  # RUN ...
+    local classes run
+    classes=$(ls "$images/train" | paste -sd,)
+    echo "method,seed,$classes"
+    for run in "$@"; do
+        awk -F/ -v head="$(sed -E 's|.*-seed([0-9]+)/(.*)|\2,\1|' <<<"$run")" -v classes="$classes" '
+            { count[$(NF - 1)]++ }
+            END { n = split(classes, name, ","); for (i = 1; i <= n; i++) head = head "," count[name[i]] + 0; print head }
+        ' "$run/labeled/cycle_0.txt"
+    done
+}
+
 out=docs
 [[ ${#fields[@]} -eq 0 ]] || out=figures # a shorter schedule is no result
 finished=()
@@ -241,6 +255,8 @@ while read -r arm cycles _; do
 done < <(tail -n +3 <<<"$ARMS")
 if [[ ${#finished[@]} -gt 0 ]]; then
     python utils/generate_acc_curves.py "${finished[@]}" --out "$out/study.csv"
+    mkdir -p "$out/study"
+    first_picks "${finished[@]}" >"$out/study/first_picks.csv"
     figure primary random "PT4AL and its controls, minus random" \
         pt4al pt4al-text pt4al-shuffled pt4al-ascending margin
     figure order pt4al "orders and margin, minus PT4AL" \
@@ -248,7 +264,8 @@ if [[ ${#finished[@]} -gt 0 ]]; then
     figure interleaved random "batches that span all losses, minus random" interleaved pt4al pt4al-shuffled margin
     figure settings pt4al "settings of the released code, minus PT4AL" normalized warm
     figure whole_pool margin "strategies on the whole pool, minus margin" entropy coreset badge
-    figure longer long-random "trained longer on the same images, minus random" long-pt4al long-margin
+    figure longer long-random "trained longer on the same images, minus random" \
+        long-pt4al long-pt4al-shuffled long-margin
     figure cold_start cold-random "1,000 labels chosen with none, minus random" \
         cold-2 cold-5 cold-9 cold-5-text cold-mix cold-balanced cold-typiclust
 fi

@@ -83,6 +83,14 @@ def test_the_study_is_whole_exact_and_resumed(project: Path):
         ("random", "2"), ("pt4al", "2"), ("cold-2", "2"), ("pt4al-again", "1"), ("interleaved", "1"),
         ("long-random", "2"),
     }  # fmt: skip
+    picks = {
+        (row.pop("method"), row.pop("seed")): row
+        for row in rows(project / "project/figures/study/first_picks.csv")
+    }
+    assert len(picks) == 9 and all(len(row) == 10 for row in picks.values())
+    assert {
+        sum(map(int, row.values())) for (arm, _), row in picks.items() if arm != "long-random"
+    } == {5}
     assert [row["labels"] for row in table if row["method"] == "pt4al"] == [
         str(5 * i) for i in range(1, 11)
     ]

@@ -63,7 +63,7 @@ TESTED = ("first", "final", "area")
 MOST_FLIPPED = 16  # seeds of which all 2^n signs are tried: 65,536
 READ = ("img_size", "resize", "channel_order")  # digests of images are of their pixels as read
 
-# A method looks the same in every figure, with or without `main-` before its name. The colours are
+# A method looks the same in every figure, with or without `main-` or `pt4al-` before its name. The colours are
 # Okabe and Ito's, then Tol's muted ones: colour-blind people tell them apart.
 STYLES = {
     "confidence": ("#0072B2", "o"), "pt4al": ("#0072B2", "o"), "cold-start-interval": ("#0072B2", "*"),
@@ -392,7 +392,7 @@ def compare(curves: list[Curve], baseline: Curve, kind: str, notes: list[str]) -
 
 def style(name: str) -> dict[str, str]:
     """Colour and marker, from the name alone; a name that STYLES lacks is dash-dotted, its markers hollow."""
-    name = name.removeprefix("main-")
+    name = name.removeprefix("main-").removeprefix("pt4al-")
     if name in STYLES:
         return dict(zip(("color", "marker"), STYLES[name], strict=True))
     row, i = divmod(zlib.crc32(os.fsencode(name)), len(OTHER_COLOURS))
