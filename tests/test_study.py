@@ -87,7 +87,7 @@ def test_the_study_is_whole_exact_and_resumed(project: Path):
         (row.pop("method"), row.pop("seed")): row
         for row in rows(project / "project/figures/study/first_picks.csv")
     }
-    assert len(picks) == 9 and all(len(row) == 10 for row in picks.values())
+    assert len(picks) == 10 and all(len(row) == 10 for row in picks.values())
     assert {
         sum(map(int, row.values())) for (arm, _), row in picks.items() if arm != "long-random"
     } == {5}
