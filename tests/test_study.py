@@ -66,7 +66,7 @@ def test_the_study_is_whole_exact_and_resumed(project: Path):
         study(project, *flags), cwd=project, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert 1 <= done.stdout.count(": done\n") <= 9
+    assert 1 <= done.stdout.count(": done\n") <= 8
     assert f" {arm} seed {seed}: done" not in done.stdout
     assert before == {x: x.stat().st_mtime_ns for x in finished.rglob("*.pth")}
     assert "== PT4AL and its controls, minus random" in done.stdout
@@ -81,13 +81,13 @@ def test_the_study_is_whole_exact_and_resumed(project: Path):
     table = [row for row in rows(project / "project/figures/study.csv") if row["labels"] != "area"]
     assert {(row["method"], row["n"]) for row in table} == {
         ("random", "2"), ("pt4al", "2"), ("cold-2", "2"), ("pt4al-again", "1"), ("interleaved", "1"),
-        ("long-random", "2"),
+        ("long-random", "1"),
     }  # fmt: skip
     picks = {
         (row.pop("method"), row.pop("seed")): row
         for row in rows(project / "project/figures/study/first_picks.csv")
     }
-    assert len(picks) == 10 and all(len(row) == 10 for row in picks.values())
+    assert len(picks) == 9 and all(len(row) == 10 for row in picks.values())
     assert {
         sum(map(int, row.values())) for (arm, _), row in picks.items() if arm != "long-random"
     } == {5}
