@@ -197,7 +197,8 @@ CIFAR10_OFFICIAL = replace(
     precision="float32",
 )
 # 30 epochs of 1,000 images are 240 steps, which train nothing: what differs between two early cycles
-# is then how little each has trained. 16 epochs of 6,400 images or more are at least 800 steps.
+# is then how little each has trained. 16 epochs of 6,400 images or more are at least 800 steps: a
+# first look, too short for hard images (docs/results.md).
 CIFAR10_CPU = replace(
     CIFAR10,
     width=16,
