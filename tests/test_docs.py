@@ -388,6 +388,65 @@ def test_tables_of_the_digits_are_their_csv_files():
         assert [labels, *both, f"{middle} ({low} to {high})"] in readme
 
 
+def test_tables_of_the_study_are_its_csv_files():
+    """Those of results.md that begin with `arm` or `minus`; how many, as a check of this test."""
+    curves = {(r["method"], r["labels"]): r for r in rows(ROOT / "docs/study.csv")}
+    differences = {
+        (r["baseline"], r["method"], r["first_labels"] if r["quantity"] == "point" else r["quantity"]): r
+        for path in (ROOT / "docs/study").glob("*_differences.csv")
+        for r in rows(path)
+    }  # fmt: skip
+    checked, head = 0, [""]
+    for cells in table_rows("docs/results.md"):
+        if cells[:2] in (["arm", "n"], ["arm, best epoch", "n"]) or cells[0].startswith("minus `"):
+            head = cells
+        elif not cells[0].startswith("`"):
+            head = head if set(cells[0]) <= {"-", ":"} else [""]
+        elif head[0]:
+            arm, what = cells[0].strip("`"), [name.replace(",", "").split()[0] for name in head[2:]]
+            for name, cell in zip(what, cells[2:], strict=True):
+                labels = "area" if name == "mean" else name
+                if head[0].startswith("arm"):
+                    row, kind = curves[arm, labels], "best" if "best" in head[0] else "last"
+                    parts = [
+                        f"{float(row[f'{kind}_{x}']):.2f}"
+                        for x in ("mean", "std")
+                        if row[f"{kind}_{x}"]
+                    ]
+                    said = " ± ".join(parts)
+                else:
+                    row = differences[head[0].split("`")[1], arm, labels]
+                    middle, *ends = (
+                        f"{float(row[x]):+.2f}" for x in ("difference", "low", "high") if row[x]
+                    )
+                    said = f"{middle} ({' to '.join(ends)})" if ends else middle
+                assert (cell, cells[1]) == (said, row["n"]), (head[0], arm, name)
+                checked += 1
+    assert checked >= 20
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "docs/study").glob("*_differences.csv")), ids=lambda x: x.stem
+)
+def test_differences_of_the_study_follow_from_its_curves(path: Path, tmp_path: Path):
+    methods = list(dict.fromkeys(row["method"] for row in rows(path)))
+    program, out = (
+        ROOT / "utils/generate_acc_curves.py",
+        tmp_path / path.name.replace("_differences.csv", ".png"),
+    )
+    command = [
+        program,
+        ROOT / "docs/study.csv",
+        "--methods",
+        *methods,
+        "--baseline",
+        rows(path)[0]["baseline"],
+    ]
+    done = start(sys.executable, *command, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+
 # --- what a run leaves behind
 
 
