@@ -33,9 +33,11 @@ warm             5       3      --init warm
 entropy          5       3      --strategy entropy --first-pick random --candidates all
 coreset          5       3      --strategy coreset --first-pick random --candidates all
 badge            5       3      --strategy badge --first-pick random --candidates all
+cold-0           1       all
 cold-2           1       all    --cold-start-batch 2
 cold-5           1       all    --cold-start-batch 5
 cold-9           1       all    --cold-start-batch 9
+cold-0-text      1       all    --sort lexicographic
 cold-5-text      1       all    --cold-start-batch 5 --sort lexicographic
 cold-random      1       all    --first-pick random
 cold-mix         1       all
@@ -80,7 +82,8 @@ for arm in $arms; do
 done
 arms=${arms:-$every}
 
-images=$(realpath "$images") losses=$(realpath "$losses") treated=${treated:+$(realpath "$treated")}
+path() { realpath -s --relative-base="$root" "$1"; }
+images=$(path "$images") losses=$(path "$losses") treated=${treated:+$(path "$treated")}
 cd "$root"
 source utils/venv.sh requirements.txt
 cores=$(nproc) threads=1
@@ -268,6 +271,6 @@ if [[ ${#finished[@]} -gt 0 ]]; then
     figure longer long-random "trained longer on the same images, minus random" \
         long-pt4al long-pt4al-shuffled long-margin
     figure cold_start cold-random "1,000 labels chosen with none, minus random" \
-        cold-2 cold-5 cold-9 cold-5-text cold-mix cold-balanced cold-typiclust
+        cold-0 cold-2 cold-5 cold-9 cold-0-text cold-5-text cold-mix cold-balanced cold-typiclust
 fi
 if [[ -s $failures ]]; then fail "failed: $(cut -d' ' -f2-4 "$failures" | tr '\n' ' ')"; fi
