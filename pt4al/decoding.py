@@ -24,6 +24,7 @@ from pt4al.console import UserError
 from pt4al.images import FORMATS
 
 BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # TIFF tags
+HAND_OVER = 2.0  # seconds that decoding processes get to end by themselves
 
 
 # --- arrays of pixels
@@ -156,17 +157,25 @@ def decode(paths: list[Path], size: int, resize: str, what: str, room: int) -> n
 
 @contextlib.contextmanager
 def decoders() -> Iterator[ProcessPoolExecutor]:
-    """Decoding processes, one a core, that are killed at the end: they may be idle, dead, or have
-    received a signal meant for us, and waiting for them could take for ever."""
+    """Decoding processes, one a core. At the end they get a moment to hand over what they hold: one
+    killed in the middle of that leaves the parent waiting for the rest for ever. Then they are
+    killed: they may be idle, or have received a signal meant for us."""
     method = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(os.cpu_count(), method, initializer=serve, initargs=(os.getpid(),))
+    deadline = None
     try:
         yield pool
+    except BrokenProcessPool:  # the others are asked to end by a signal that they ignore
+        deadline = time.monotonic()
+        raise
     finally:
+        deadline = deadline or time.monotonic() + HAND_OVER
+        pool.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - others:
+            process.join(max(0, deadline - time.monotonic()))
             process.kill()
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown()
 
 
 def serve(parent: int) -> None:

@@ -184,6 +184,19 @@ def test_a_signal_to_all_processes_stops_decoding(
     assert process.returncode == 128 + number
 
 
+def test_decoders_that_hand_over_when_the_parent_stops():
+    """One killed in the middle of what it hands over would keep the parent waiting for the rest."""
+    program = """if True:
+        import time
+        from pt4al.decoding import decoders
+        with decoders() as pool:
+            for _ in range(20):
+                pool.submit(bytes, 100_000_000)
+            time.sleep(1)  # now each of them hands over 100 MB
+    """
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=30, check=True)
+
+
 def test_a_killed_decoder_ends_in_one_line(tmp_path: Path, many_pictures: Path):
     process = decoding(tmp_path, many_pictures)
     os.kill(tree(process.pid)[1], signal.SIGKILL)
