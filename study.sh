@@ -6,14 +6,16 @@
 #
 # IMAGES             train/CLASS/*, test/CLASS/*
 # FILE               the released code's loss file for them
-# --jobs             runs side by side, the processor's cores shared out (default 1)
+# --jobs             runs side by side, the processor's cores shared out (default 1); 0: only figures, CSV files and
+#                    tables of what is finished
 # --arms             only these of the arms, which are a table in this file (default all)
 # --pretext-images   the same images without traces of their turn: needed by own-pretext and cold-typiclust
 # after --           fields as in config.py, for all runs: a shorter schedule to try it
 #
 # Seeds are the outer loop: stopped after a seed, it is whole. Finished runs are skipped, interrupted ones go on
 # where they stopped when the same command is given again. Several machines that share this folder take an arm each,
-# as the tasks of a Slurm array do (docs/running.md).
+# as the tasks of a Slurm array do (docs/running.md). docs/study/runs is what stays of finished runs: a clone goes on
+# from there after `cp -r docs/study/runs .`
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
@@ -56,7 +58,7 @@ fail() { echo "study.sh: error: $*" >&2; exit 2; }
 images='' losses='' seeds='0 1 2 3 4' jobs=1 arms='' treated=''
 while [[ $# -gt 0 ]]; do
     case $1 in
-        -h | --help) sed -n '2,17s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+        -h | --help) sed -n '2,18s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
         --) shift; break ;;
         --losses | --seeds | --jobs | --arms | --pretext-images)
             [[ $# -gt 1 ]] || fail "$1 needs a value"
@@ -75,7 +77,7 @@ fields=("$@")
 [[ -z $treated || -d $treated/train ]] || fail "--pretext-images is '$treated': it must hold train/CLASS/*"
 [[ $seeds =~ ^[0-9]+(\ [0-9]+)*$ && -z $(tr ' ' '\n' <<<"$seeds" | sort | uniq -d) ]] ||
     fail "--seeds is '$seeds': it must be whole numbers, each once"
-[[ $jobs =~ ^[1-9][0-9]*$ ]] || fail "--jobs is '$jobs': it must be 1 or more"
+[[ $jobs =~ ^(0|[1-9][0-9]*)$ ]] || fail "--jobs is '$jobs': it must be a whole number"
 every=$(awk 'NF > 2 && $1 != "name" { print $1 }' <<<"$ARMS")
 for arm in $arms; do
     grep -qx -- "$arm" <<<"$every" || fail "arm '$arm' is unknown: use some of ${every//$'\n'/ }"
@@ -87,8 +89,8 @@ images=$(path "$images") losses=$(path "$losses") treated=${treated:+$(path "$tr
 cd "$root"
 source utils/venv.sh requirements.txt
 cores=$(nproc) threads=1
-((jobs < cores)) && threads=$((cores / jobs))
-preset=(cifar10-cpu --dataset folder --threads "$threads")
+((jobs > 0 && jobs < cores)) && threads=$((cores / jobs))
+preset=(cifar10-cpu --dataset folder --precision float32 --threads "$threads") # float32: on every machine the same
 # The preset's schedule leaves classifiers half trained, those of hard images most of all (docs/results.md): small steps,
 # and twice the epochs.
 recipe=(--batch-size 32 --lr 0.01 --epochs 32 --milestones 26 --min-epoch-images 4000 ${fields[@]+"${fields[@]}"})
@@ -163,6 +165,9 @@ is_done() {
     [[ $(wc -l 2>/dev/null <"runs/study-$1-seed$2/$1/cycles.csv") -eq $(($3 + 1)) ]]
 }
 
+# Whether the lists of all ten cycles are here.
+has_labeled() { is_done "$1" "$2" 10 && [[ -d runs/study-$1-seed$2/$1/labeled ]]; }
+
 report() {  # STATUS ARM SEED
     if (($1 == 0)); then echo "$(date +%H:%M) $2 seed $3: done"
     elif (($1 > 128)); then echo "$(date +%H:%M) $2 seed $3: stopped, goes on next time"
@@ -170,7 +175,7 @@ report() {  # STATUS ARM SEED
 }
 
 # Finished runs are skipped unseen, so they must be of the same study.
-made_for="images $images
+made_for="images $(cd "$images" && find -L train test -type f | LC_ALL=C sort | sha256sum | cut -c1-64)
 losses $(sha256sum <"$losses" | cut -c1-64)
 fields ${recipe[*]}"
 mkdir -p runs
@@ -191,14 +196,14 @@ stop() {
 }
 trap stop INT TERM HUP
 needs_pretext='@(own-pretext|cold-typiclust)'
-if [[ -n $treated && $arms == *$needs_pretext* ]]; then
+if [[ $jobs -gt 0 && -n $treated && $arms == *$needs_pretext* ]]; then
     (trap : INT TERM HUP; pretext) </dev/null &
     wait $!
 fi
 number=0
 for seed in $seeds; do
     while read -r arm cycles most flags; do
-        [[ " ${arms//$'\n'/ } " == *" $arm "* ]] || continue
+        [[ $jobs -gt 0 && " ${arms//$'\n'/ } " == *" $arm "* ]] || continue
         case $most in
             all) ;;
             later) ((number > 0)) || continue ;;
@@ -209,9 +214,9 @@ for seed in $seeds; do
             continue
         fi
         ! is_done "$arm" "$seed" "$cycles" || continue
-        if [[ $arm == long-* ]] && ! is_done "${arm#long-}" "$seed" 10; then
+        if [[ $arm == long-* ]] && ! has_labeled "${arm#long-}" "$seed"; then
             wait # it may be under way
-            is_done "${arm#long-}" "$seed" 10 || { echo "$arm seed $seed: left out, it needs ${arm#long-}"; continue; }
+            has_labeled "${arm#long-}" "$seed" || { echo "$arm seed $seed: left out, it needs ${arm#long-}"; continue; }
         fi
         while (($(jobs -rp | wc -l) >= jobs)); do wait -n || true; done
         mkdir -p "runs/study-$arm-seed$seed"
@@ -236,13 +241,19 @@ figure() {
         --out "$out/study/$name.png" --title "$title"
 }
 
-# How many images of each class the first cycle of every run has labelled.
-first_picks() {  # RUN ...
-    local classes run
+# How many images of each class the first cycle of every run has labelled; of a run without its lists the line that
+# KNOWN has.
+first_picks() {  # KNOWN RUN ...
+    local known=$1 classes run arm_and_seed; shift
     classes=$(ls "$images/train" | paste -sd,)
     echo "method,seed,$classes"
     for run in "$@"; do
-        awk -F/ -v head="$(sed -E 's|.*-seed([0-9]+)/(.*)|\2,\1|' <<<"$run")" -v classes="$classes" '
+        arm_and_seed=$(sed -E 's|.*-seed([0-9]+)/(.*)|\2,\1|' <<<"$run")
+        if [[ ! -d $run/labeled ]]; then
+            grep "^$arm_and_seed," "$known" || fail "neither $run/labeled nor $known has what $run took first"
+            continue
+        fi
+        awk -F/ -v head="$arm_and_seed" -v classes="$classes" '
             { count[$(NF - 1)]++ }
             END { n = split(classes, name, ","); for (i = 1; i <= n; i++) head = head "," count[name[i]] + 0; print head }
         ' "$run/labeled/cycle_0.txt"
@@ -260,7 +271,13 @@ done < <(tail -n +3 <<<"$ARMS")
 if [[ ${#finished[@]} -gt 0 ]]; then
     python utils/generate_acc_curves.py "${finished[@]}" --out "$out/study.csv"
     mkdir -p "$out/study"
-    first_picks "${finished[@]}" >"$out/study/first_picks.csv"
+    first_picks "$out/study/first_picks.csv" "${finished[@]}" >"$out/study/.picks.$$"
+    mv "$out/study/.picks.$$" "$out/study/first_picks.csv"
+    for run in "${finished[@]}"; do
+        mkdir -p "$out/study/$run"
+        cp "$run"/{config.json,cycles.csv} "$out/study/$run"
+    done
+    cp runs/study.txt "$out/study/runs"
     figure primary random "PT4AL and its controls, minus random" \
         pt4al pt4al-text pt4al-shuffled pt4al-ascending margin
     figure order pt4al "orders and margin, minus PT4AL" \

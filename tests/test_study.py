@@ -100,6 +100,15 @@ def test_the_study_is_whole_exact_and_resumed(project: Path):
         if row["method"] == "pt4al-again"
     ]
     assert {float(row["difference"]) for row in again if row["difference"]} == {0.0}  # the A/A arm
+    figures = {x: x.read_bytes() for x in (project / "project/figures").rglob("*.csv")}
+    shutil.rmtree(project / "project/runs")
+    shutil.copytree(project / "project/figures/study/runs", project / "project/runs")
+    flags[flags.index("--jobs") + 1] = "0"
+    done = subprocess.run(
+        study(project, *flags), cwd=project, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 and ": done" not in done.stdout, done.stderr
+    assert figures == {x: x.read_bytes() for x in (project / "project/figures").rglob("*.csv")}
 
 
 @pytest.mark.slow
@@ -126,7 +135,7 @@ def test_a_failed_arm_is_named_and_the_others_go_on(project: Path):
     ("images --losses", "--losses needs a value"),
     ("images --losses nowhere", "--losses is 'nowhere'"),
     ("images --losses losses.txt --seeds x", "--seeds is 'x'"),
-    ("images --losses losses.txt --jobs 0", "--jobs is '0'"),
+    ("images --losses losses.txt --jobs -1", "--jobs is '-1'"),
     ("images --losses losses.txt --arms pt5al", "arm 'pt5al' is unknown"),
     ("images --losses losses.txt --sort shuffled", "unknown flag --sort"),
     ("images --losses losses.txt --pretext-images nowhere", "--pretext-images is 'nowhere'"),
