@@ -101,7 +101,7 @@ def from_command_line(description: str, options: type[C] = Config) -> C:
             + (f" (did you mean {near[0]}?)" if near else "")
         )
     if "--version" in arguments:
-        print(f"PT4AL {code_version()}")
+        print(f"PT4AL {code_version()}", flush=True)
         sys.exit(0)
     extra = tuple(
         f.name for f in dataclasses.fields(options) if f not in dataclasses.fields(Config)
@@ -216,4 +216,4 @@ def print_help(
         print(f"\n{group}", *(line.rstrip() for line in text.rstrip().split("\n")), sep="\n")
     others = [name for name in vars(preset) if name not in used]
     text = f"Also taken, but of no effect here: {', '.join(f'--{n}'.replace('_', '-') for n in others)}."
-    print("\n" + textwrap.fill(text, width, break_on_hyphens=False))
+    print("\n" + textwrap.fill(text, width, break_on_hyphens=False), flush=True)

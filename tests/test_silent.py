@@ -768,9 +768,13 @@ def test_errors_are_one_plain_line_on_any_terminal(tmp_path: Path, width: str):
     )
 
 
-def test_help_into_a_pipe_that_closes(tmp_path: Path):
-    line = f"{sys.executable} {ROOT / 'main.py'} --help | head -1; echo ${{PIPESTATUS[0]}}"
+@pytest.mark.parametrize(("flag", "reader", "said"), [
+    ("--help", "head -1", "usage: "), ("--help", "true", "141"), ("--version", "true", "141")
+])  # fmt: skip
+def test_help_into_a_pipe_that_closes(tmp_path: Path, flag: str, reader: str, said: str):
+    python = f"env -u PYTHONUNBUFFERED {sys.executable}"
+    line = f"{python} {ROOT / 'main.py'} {flag} | {reader}; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(
         ["bash", "-c", line], cwd=tmp_path, env=environment(), capture_output=True, text=True
     )
-    assert done.stdout.startswith("usage: ") and not done.stderr
+    assert done.stdout.startswith(said) and not done.stderr
