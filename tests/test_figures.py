@@ -840,6 +840,22 @@ def test_an_interval_is_named_where_there_is_one(
     assert labels == ["minus b (points),\nmean and 95 % interval", "minus b (points)"]
 
 
+def test_methods_of_one_number_of_labels_are_lines(
+    tmp_path: Path, curves: Curves, figures: list[Figure]
+):
+    paths = make_runs(tmp_path, "a", [40], [42], [47]) + make_runs(tmp_path, "b", [50], [51], [55])
+    curves(*paths, "--baseline", "b", "--out", "x.png")
+    left, right = figures[0].axes
+    assert [text.get_text() for text in left.get_yticklabels()] == ["a (n=3)", "b (n=3)"]
+    seeds, means = left.lines[::2], left.lines[1::2]
+    assert [line.get_xdata().tolist() for line in seeds] == [[39, 41, 46], [49, 50, 54]]
+    assert [line.get_xdata().tolist() for line in means] == [[42], [51]]
+    (bar,) = right.containers
+    row = next(row for row in rows(tmp_path / "x_differences.csv") if row["quantity"] == "point")
+    (ends,) = (segment[:, 0].tolist() for segment in bar.lines[2][0].get_segments())
+    assert ends == pytest.approx([float(row["low"]), float(row["high"])], rel=1e-4)
+
+
 def test_show_batches_draws_every_batch(finished: Path, tmp_path: Path):
     (tmp_path / "loss").symlink_to(finished / "loss")
     run(

@@ -4,7 +4,8 @@ pooled into mean and band, and whether a difference is one.
 Runs with the same folder name (main-confidence) are seeds of one method: their
 config.json must agree in everything but seed and machine. A curve is the mean,
 its band one standard deviation (n - 1) to each side. A run of a single cycle
-(whole-dataset, cold-start-...) is a dashed line, or a single point.
+(whole-dataset, cold-start-...) is a dashed line, or a single point; where all
+have one and the same number of labels, each has a line of its own.
 
 Methods judged on different test images are refused. Other settings in which a
 method differs from the baseline, or else from the first, are noted; scripts are
@@ -405,6 +406,8 @@ def draw(
 ) -> Figure:
     """Learning curves, and below them the differences from the baseline where there are any."""
     points = [row for row in rows if row["quantity"] == "point"]
+    if len(curves) > 1 and len({tuple(x.labels) for x in curves}) == len(curves[0].labels) == 1:
+        return draw_lines(curves, points, words, options)
     figure = Figure(figsize=(9, 7.2 if points else 4.5), layout="constrained")
     ratios = [3, 2] if points else [1]
     axes = figure.subplots(len(ratios), squeeze=False, sharex=True, height_ratios=ratios)[:, 0]
@@ -424,6 +427,44 @@ def draw(
     legend = figure.legend(loc="outside right upper", title="mean ± std of seeds" if many else None)
     for text in legend.get_texts():
         text.set_parse_math(False)  # a dollar sign in a name is one
+    return figure
+
+
+def draw_lines(
+    curves: list[Curve], points: list[Row], words: dict[str, str], options: argparse.Namespace
+) -> Figure:
+    """Methods of one and the same number of labels: a line each, with every seed and their mean, and
+    beside it the difference from the baseline."""
+    colour = STYLES["confidence"][0]
+    figure = Figure(figsize=(9, 1.4 + 0.36 * len(curves)), layout="constrained")
+    axes = figure.subplots(1, 2 if points else 1, squeeze=False, sharey=True)[0]
+    for line, curve in enumerate(curves):
+        values = curve.accuracy[options.kind][:, 0]
+        axes[0].plot(values, [line] * len(values), "o", ms=5, color=colour, alpha=0.5, mew=0)
+        axes[0].plot(values.mean(), line, "|", ms=16, mew=2, color=colour)
+        for row in (row for row in points if row["method"] == curve.name):
+            half = (row["high"] - row["low"]) / 2 if "low" in row else None
+            axes[1].errorbar(
+                row["difference"], line, xerr=half, fmt="o", ms=5, capsize=3, color=colour
+            )
+    axes[0].set_yticks(
+        range(len(curves)),
+        [f"{words[curve.name]} (n={len(curve.seeds)})" for curve in curves],
+        parse_math=False,
+    )
+    axes[0].invert_yaxis()
+    labels = f"{curves[0].labels[0]:,} labels"
+    axes[0].set_xlabel(
+        f"test accuracy (%), {options.kind} epoch, {labels};\nevery seed, and the mean"
+    )
+    if points:
+        axes[1].axvline(0, color="black", lw=1)
+        axes[1].locator_params(axis="x", nbins=7)
+        what = ",\nmean and 95 % interval" if any("low" in row for row in points) else ""
+        axes[1].set_xlabel(f"minus {words[options.baseline]} (points){what}", parse_math=False)
+    for axis in axes:
+        axis.grid(alpha=0.3)
+    figure.suptitle(options.title, parse_math=False)
     return figure
 
 
