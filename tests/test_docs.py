@@ -422,7 +422,7 @@ def test_tables_of_the_study_are_its_csv_files():
                     said = f"{middle} ({' to '.join(ends)})" if ends else middle
                 assert (cell, cells[1]) == (said, row["n"]), (head[0], arm, name)
                 checked += 1
-    assert checked >= 20
+    assert checked >= 15
 
 
 @pytest.mark.parametrize(
