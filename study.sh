@@ -282,7 +282,8 @@ if [[ ${#finished[@]} -gt 0 ]]; then
         pt4al pt4al-text pt4al-shuffled pt4al-ascending margin
     figure order pt4al "orders and margin, minus PT4AL" \
         pt4al-text pt4al-shuffled pt4al-ascending interleaved margin own-pretext pt4al-again
-    figure interleaved random "batches that span all losses, minus random" interleaved pt4al pt4al-shuffled margin
+    ! grep -q "^interleaved," "$out/study.csv" ||
+        figure interleaved random "batches that span all losses, minus random" interleaved pt4al pt4al-shuffled margin
     figure settings pt4al "settings of the released code, minus PT4AL" normalized warm
     figure whole_pool margin "strategies on the whole pool, minus margin" entropy coreset badge
     figure longer long-random "trained longer on the same images, minus random" \

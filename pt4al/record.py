@@ -126,7 +126,11 @@ def shorten(value: Any) -> str:
 
 
 def environment(config: Config) -> dict[str, Any]:
-    """Library versions, device, threads, processes, and the git commit of this code."""
+    """Library versions, device, threads, processes, and the git commit of this code.
+
+    One name of a processor may stand for several generations; `instructions` are those that torch
+    uses of it, and with others sums round otherwise.
+    """
     packages = ("torch", "torchvision", "numpy", "scikit-learn", "pillow")
     device = processes.choose_device(config.device)
     on_gpu = device.type == "cuda"
@@ -135,6 +139,7 @@ def environment(config: Config) -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: version_of(name) for name in packages},
         "device": torch.cuda.get_device_name(device) if on_gpu else processes.processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "processes": processes.world_size(),
         "git_commit": git("rev-parse", "HEAD"),
