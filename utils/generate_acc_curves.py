@@ -29,7 +29,8 @@ Writes: a picture (default: figures/learning_curves.png; none if --out is .csv)
         with --baseline, its name with _differences.csv: a row a method and
         quantity, in percentage points, with interval, p, values and seeds.
         Quantities: first, final, area; point (each number of labels, not
-        tested); labels_to_reach (baseline_labels, empty if not reached)
+        tested); labels_to_reach (baseline_labels, empty if not reached; left
+        out where the baseline has a single number of labels)
 Run:    python utils/generate_acc_curves.py runs/cifar10-seed*/main-confidence \\
             runs/cifar10-seed*/main-random runs/cifar10-seed*/whole-dataset \\
             --baseline main-random
@@ -375,12 +376,14 @@ def compare(curves: list[Curve], baseline: Curve, kind: str, notes: list[str]) -
     rows: list[Row] = []
     for curve in curves:
         if curve is not baseline:
-            mine, theirs = (c.accuracy[kind].mean(0) for c in (curve, baseline))
-            reach = {"quantity": "labels_to_reach", "first_labels": curve.labels[-1],
-                     "last_labels": curve.labels[-1],
-                     "baseline_labels": labels_to_reach(mine[-1], baseline.labels, theirs)}  # fmt: skip
+            found = subtract(curve, baseline, kind, notes)
+            if len(baseline.labels) > 1:  # a single number of labels is no curve to read them from
+                mine, theirs = (c.accuracy[kind].mean(0) for c in (curve, baseline))
+                found.append({"quantity": "labels_to_reach", "first_labels": curve.labels[-1],
+                              "last_labels": curve.labels[-1],
+                              "baseline_labels": labels_to_reach(mine[-1], baseline.labels, theirs)})  # fmt: skip
             about = {"method": curve.name, "baseline": baseline.name, "kind": kind}
-            rows += [{**about, **row} for row in [*subtract(curve, baseline, kind, notes), reach]]
+            rows += [{**about, **row} for row in found]
     for quantity in TESTED:
         family = [row for row in rows if row["quantity"] == quantity and "p" in row]
         for row, p in zip(family, holm([row["p"] for row in family]), strict=True):
