@@ -91,6 +91,7 @@ source utils/venv.sh requirements.txt
 cores=$(nproc) threads=1
 ((jobs > 0 && jobs < cores)) && threads=$((cores / jobs))
 preset=(cifar10-cpu --dataset folder --precision float32 --threads "$threads") # float32: on every machine the same
+! command -v nvidia-smi >/dev/null || preset+=(--deterministic) # and on every GPU of a kind
 # The preset's schedule leaves classifiers half trained, those of hard images most of all (docs/results.md): small steps,
 # and twice the epochs.
 recipe=(--batch-size 32 --lr 0.01 --epochs 32 --milestones 26 --min-epoch-images 4000 ${fields[@]+"${fields[@]}"})

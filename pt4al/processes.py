@@ -137,6 +137,7 @@ def start(config: Config) -> torch.device:
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # a kernel for every new tensor
     if world_size() > 1 and not dist.is_initialized():
         if missing := [
             name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ
