@@ -102,12 +102,6 @@ def test_a_compiled_network_trains(finished: Path, tmp_path: Path):
     assert len(rows(folder / "runs/digits-seed0/main-confidence/cycles.csv")) == 2
 
 
-def test_memory_that_is_out_is_said_in_one_line(tmp_path: Path):
-    sizes = ["--img-size", "256", "--batch-size", "1400", "--width", "64", "--precision", "float32"]
-    error = on_gpu(tmp_path, "whole_dataset.py", *sizes, status=2).stderr
-    assert "out of memory" in error and error.count("\n") == 1
-
-
 WAITS = """
 import sys, warnings
 from dataclasses import replace
