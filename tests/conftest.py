@@ -14,10 +14,10 @@ import torch
 from filelock import FileLock
 
 # What is compared byte by byte is the CPU's: GPUs are hidden, but from test_gpu.py, which asks for them by name.
-os.environ.setdefault(
-    "TESTS_GPU", os.environ.get("CUDA_VISIBLE_DEVICES", "0" * (torch.cuda.device_count() > 0))
-)
-os.environ["CUDA_VISIBLE_DEVICES"] = ""
+if "TESTS_GPU" not in os.environ:  # a worker gets it from the process that starts it
+    there = torch.cuda.device_count() > 0
+    os.environ["TESTS_GPU"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0") if there else ""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and what is started would too
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]

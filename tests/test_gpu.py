@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from shell import ROOT, TINY, copy, differences, environment, rows, run
+from shell import ROOT, SCRIPTS, TINY, copy, differences, environment, rows, run, stop_after
 
 from pt4al.files import load_checkpoint
 
@@ -19,8 +19,8 @@ pytestmark = [
 ]
 
 
-def on_gpu(folder: Path, script: str, *flags: str, status: int = 0) -> subprocess.CompletedProcess:
-    return run(folder, script, "digits", *TINY, *flags, status=status, CUDA_VISIBLE_DEVICES=GPU)
+def on_gpu(folder: Path, script: str, *flags: str) -> subprocess.CompletedProcess:
+    return run(folder, script, "digits", *TINY, *flags, CUDA_VISIBLE_DEVICES=GPU)
 
 
 def weights(folder: Path, run_name: str, cycle: int) -> dict[str, torch.Tensor]:
@@ -28,13 +28,7 @@ def weights(folder: Path, run_name: str, cycle: int) -> dict[str, torch.Tensor]:
 
 
 def test_every_script_runs_in_bf16_and_learns(tmp_path: Path):
-    for script in (
-        "rotation.py",
-        "make_batches.py",
-        "main.py",
-        "main_pt4al.py",
-        "whole_dataset.py",
-    ):
+    for script in SCRIPTS:
         on_gpu(tmp_path, script, "--width", "16", "--epochs", "8", "--milestones", "6")
     runs = tmp_path / "runs/digits-seed0"
     assert len(rows(runs / "main-confidence/cycles.csv")) == 3
@@ -43,23 +37,16 @@ def test_every_script_runs_in_bf16_and_learns(tmp_path: Path):
     assert '"precision": "bf16"' in made and "NVIDIA" in made
 
 
-def test_deterministic_runs_are_the_same_and_go_on_exactly(finished: Path, tmp_path: Path):
+def test_deterministic_runs_are_the_same_and_go_on_exactly(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     for name in ("left alone", "stopped"):
         (tmp_path / name).mkdir()
         copy(finished, tmp_path / name, "main-confidence")
     alone, stopped = (tmp_path / name / "work" for name in ("left alone", "stopped"))
     on_gpu(alone, "main.py", "--deterministic")
-    arguments = [sys.executable, str(ROOT / "main.py"), "digits", *TINY, "--deterministic"]
-    process = subprocess.Popen(
-        arguments, cwd=stopped, env=environment(CUDA_VISIBLE_DEVICES=GPU), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    seen = 0
-    while seen < 5:
-        seen += " epoch " in process.stdout.readline()
-    process.send_signal(signal.SIGKILL)
-    process.stdout.read()
-    process.wait(60)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", GPU)
+    stop_after(stopped, 5, signal.SIGKILL, "--deterministic")
     assert differences(alone, stopped)
     assert "going on after epoch" in on_gpu(stopped, "main.py", "--deterministic").stdout
     assert differences(alone, stopped) == []
