@@ -261,6 +261,11 @@ first_picks() {  # KNOWN RUN ...
     done
 }
 
+# Training accuracy of the last epoch of each cycle.
+training() {  # RUN
+    awk -F, '$1 != cycle && NR > 1 { print kept } { cycle = $1; kept = $2 "," $6 } END { print kept }' "$1/metrics.csv"
+}
+
 out=docs
 [[ ${#fields[@]} -eq 0 ]] || out=figures # a shorter schedule is no result
 finished=()
@@ -277,6 +282,8 @@ if [[ ${#finished[@]} -gt 0 ]]; then
     for run in "${finished[@]}"; do
         mkdir -p "$out/study/$run"
         cp "$run"/{config.json,cycles.csv} "$out/study/$run"
+        if [[ -f $run/metrics.csv ]]; then training "$run" >"$out/study/$run/training.csv"
+        elif [[ -f $run/training.csv ]]; then cp "$run/training.csv" "$out/study/$run"; fi
     done
     cp runs/study.txt "$out/study/runs"
     figure primary random "PT4AL and its controls, minus random" \

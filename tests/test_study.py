@@ -91,6 +91,12 @@ def test_the_study_is_whole_exact_and_resumed(project: Path):
     assert {
         sum(map(int, row.values())) for (arm, _), row in picks.items() if arm != "long-random"
     } == {5}
+    last = {
+        row["labels"]: row["train_accuracy"]
+        for row in rows(project / "project/runs/study-pt4al-seed0/pt4al/metrics.csv")
+    }
+    kept = rows(project / "project/figures/study/runs/study-pt4al-seed0/pt4al/training.csv")
+    assert {row["labels"]: row["train_accuracy"] for row in kept} == last and len(kept) == 10
     assert [row["labels"] for row in table if row["method"] == "pt4al"] == [
         str(5 * i) for i in range(1, 11)
     ]
