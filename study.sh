@@ -90,7 +90,7 @@ cd "$root"
 source utils/venv.sh requirements.txt
 cores=$(nproc) threads=1
 ((jobs > 0 && jobs < cores)) && threads=$((cores / jobs))
-preset=(cifar10-cpu --dataset folder --precision float32 --threads "$threads") # float32: on every machine the same
+preset=(cifar10-cpu --dataset folder --threads "$threads")
 ! command -v nvidia-smi >/dev/null || preset+=(--deterministic) # and on every GPU of a kind
 # The preset's schedule leaves classifiers half trained, those of hard images most of all (docs/results.md): small steps,
 # and twice the epochs.
@@ -145,7 +145,11 @@ halves() {  # ARM SEED EXPERIMENT
 cell() {
     local arm=$1 seed=$2 cycles=$3 experiment=study-$1-seed$2 order=$losses; shift 3
     [[ $arm != long-* ]] || recipe=("${long[@]}")
-    local common=("${preset[@]}" "${recipe[@]}" --experiment "$experiment" --seed "$seed")
+    # Runs are compared seed by seed, and those of a seed are of one precision. bf16 takes half the time where the
+    # processor has it; cold-* and the first two seeds were begun where it has not.
+    local precision=bf16
+    [[ $arm != cold-* && $seed -gt 1 ]] || precision=float32
+    local common=("${preset[@]}" --precision "$precision" "${recipe[@]}" --experiment "$experiment" --seed "$seed")
     local run=("${common[@]}" --data-dir "$images" --run-name "$arm" "$@")
     [[ $arm != own-pretext ]] || order=loss/study-pretext/rotation_loss.txt
     if [[ $arm == cold-@(typiclust|mix|balanced) ]]; then

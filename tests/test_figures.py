@@ -266,6 +266,18 @@ def test_what_follows_from_the_seed_or_the_machine_may_differ(
     assert "note" not in curves(a, b)
 
 
+def test_seeds_of_two_precisions_are_pooled_and_noted(tmp_path: Path, curves: Curves):
+    m0 = make_run(tmp_path / "a/m", [1, 2], 0, precision="float32")
+    m1 = make_run(tmp_path / "b/m", [1, 2], 1, precision="bf16")
+    x0 = make_run(tmp_path / "a/x", [1, 2], 0, precision="float32")
+    x1 = make_run(tmp_path / "b/x", [1, 2], 1, precision="float32")
+    y1 = make_run(tmp_path / "b/y", [1, 2], 1, precision="bf16")
+    told = curves(m0, m1, x0, x1, y1, "--baseline", "m")
+    assert "not all runs of m are of one precision: seed 0 float32, seed 1 bf16" in told
+    assert "x and m are of two precisions with seed 1\n" in told
+    assert "runs of x" not in told and "y and m are of two precisions" not in told
+
+
 def test_other_versions_and_machines_are_one_note(tmp_path: Path, curves: Curves):
     made_with = {"torch": "2.4.0", "device": "A100"}
     a, b = (make_run(tmp_path / f"{x}/m", [1], seed) for x, seed in (("a", 0), ("b", 1)))

@@ -2,10 +2,11 @@
 pooled into mean and band, and whether a difference is one.
 
 Runs with the same folder name (main-confidence) are seeds of one method: their
-config.json must agree in everything but seed and machine. A curve is the mean,
-its band one standard deviation (n - 1) to each side. A run of a single cycle
-(whole-dataset, cold-start-...) is a dashed line, or a single point; where all
-have one and the same number of labels, each has a line of its own.
+config.json must agree in everything but seed, machine and precision, where a
+note says so. A curve is the mean, its band one standard deviation (n - 1) to
+each side. A run of a single cycle (whole-dataset, cold-start-...) is a dashed
+line, or a single point; where all have one and the same number of labels, each
+has a line of its own.
 
 Methods judged on different test images are refused. Other settings in which a
 method differs from the baseline, or else from the first, are noted; scripts are
@@ -243,11 +244,13 @@ def differing(a: Run, b: Run, of_one_method: bool = False) -> str:
 
     Left out is what follows from the method: fields of only one of two scripts (unless the runs are
     meant to be of one method), how batches were made where one run has none; and digests of images
-    that were read in two ways.
+    that were read in two ways. Of one method: precision, which is a matter of the machine.
     """
     ours, theirs = settings(a.record), settings(b.record)
     names = {*ours, *theirs}
-    if ours["script"] != theirs["script"] and not of_one_method:
+    if of_one_method:
+        names -= {"precision"}
+    elif ours["script"] != theirs["script"]:
         names = {*ours} & {*theirs} - {"script"}
     if not all("batches" in run.record["inputs"] for run in (a, b)):
         names -= {name for name in names if name.startswith("batches_made_from.")}
@@ -255,6 +258,11 @@ def differing(a: Run, b: Run, of_one_method: bool = False) -> str:
         names -= {"data", "test_data"}
     pairs = {x: (ours.get(x, "absent"), theirs.get(x, "absent")) for x in sorted(names)}
     return ", ".join(f"{x} is {u!s:.24} and {v!s:.24}" for x, (u, v) in pairs.items() if u != v)
+
+
+def precisions(runs: list[Run]) -> dict[int, str | None]:
+    """By seed, of the runs whose settings are known."""
+    return {run.seed: run.record["parameters"].get("precision") for run in runs if run.record}
 
 
 def other_test_images(a: Run, b: Run) -> bool:
@@ -282,6 +290,9 @@ def pool(name: str, runs: list[Run], notes: list[str]) -> Curve:
             raise Refused(f"{a.path} and {b.path} are not seeds of one method: {text}")
         if a.seed == b.seed:
             raise Refused(f"{a.path} and {b.path} are both seed {a.seed} of {name}: leave one out")
+    if len({*precisions(known).values()}) > 1:
+        each = ", ".join(f"seed {seed} {which}" for seed, which in precisions(known).items())
+        notes.append(f"not all runs of {name} are of one precision: {each}")
     if len(known) < len(runs):
         paths = ", ".join(str(run.path) for run in runs[len(known) :])
         notes.append(f"no config.json of version 2 in {paths}: seed unknown, settings not compared")
@@ -349,6 +360,9 @@ def subtract(curve: Curve, baseline: Curve, kind: str, notes: list[str]) -> list
         notes.append(f"{pair} have one seed in common: a difference, no interval and no test")
     elif len(seeds) > 1 and (least := 2 / 2 ** len(seeds)) > 0.05:
         notes.append(f"{len(seeds)} seeds cannot give a sign-flip p below {least:g}, 6 can")
+    a, b = precisions(curve.runs), precisions(baseline.runs)
+    if mixed := [seed for seed in seeds if seed in a and seed in b and a[seed] != b[seed]]:
+        notes.append(f"{pair} are of two precisions with seed {joined(mixed)}")
     a, b = (c.accuracy[kind][[c.seeds.index(seed) for seed in seeds]] for c in (curve, baseline))
     values = a[:, ours] - b[:, theirs]
     rows = [difference("first", labels[:1], values[:, 0])]
