@@ -145,8 +145,8 @@ halves() {  # ARM SEED EXPERIMENT
 cell() {
     local arm=$1 seed=$2 cycles=$3 experiment=study-$1-seed$2 order=$losses; shift 3
     [[ $arm != long-* ]] || recipe=("${long[@]}")
-    # Runs are compared seed by seed, and those of a seed are of one precision. bf16 takes half the time where the
-    # processor has it; cold-* and the first two seeds were begun where it has not.
+    # Runs are compared seed by seed, and those of a seed are of one precision. bf16 is faster where the processor
+    # has it; cold-* and the first two seeds were begun where it has not.
     local precision=bf16
     [[ $arm != cold-* && $seed -gt 1 ]] || precision=float32
     local common=("${preset[@]}" --precision "$precision" "${recipe[@]}" --experiment "$experiment" --seed "$seed")
