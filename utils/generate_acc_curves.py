@@ -360,8 +360,8 @@ def subtract(curve: Curve, baseline: Curve, kind: str, notes: list[str]) -> list
         notes.append(f"{pair} have one seed in common: a difference, no interval and no test")
     elif len(seeds) > 1 and (least := 2 / 2 ** len(seeds)) > 0.05:
         notes.append(f"{len(seeds)} seeds cannot give a sign-flip p below {least:g}, 6 can")
-    a, b = precisions(curve.runs), precisions(baseline.runs)
-    if mixed := [seed for seed in seeds if seed in a and seed in b and a[seed] != b[seed]]:
+    mine, other = precisions(curve.runs), precisions(baseline.runs)
+    if mixed := [x for x in seeds if x in mine and x in other and mine[x] != other[x]]:
         notes.append(f"{pair} are of two precisions with seed {joined(mixed)}")
     a, b = (c.accuracy[kind][[c.seeds.index(seed) for seed in seeds]] for c in (curve, baseline))
     values = a[:, ours] - b[:, theirs]
