@@ -402,6 +402,7 @@ def test_a_table_of_curves_is_as_good_as_its_runs(tmp_path: Path, curves: Curves
 @pytest.mark.parametrize(("command", "said"), [
     ("all.csv --methods a d", "there is no d, but a, b"),
     ("all.csv runs/m --out all.png --baseline b", "all.csv is read, and would be written"),
+    ("all.csv --out new.csv", "new.csv: the name of a picture ends in .png, .pdf or .svg\n"),
     ("all.csv s0/a", "all.csv holds a, which is given once more"),
     ("all_differences.csv", "all_differences.csv is no table of curves of this program: 'labels'"),
     ("cut.csv", "cut.csv is no table of curves of this program: cannot reshape"),

@@ -595,9 +595,8 @@ def check(
     """Refuse names under which something would be lost that was read, or not written by this
     program."""
     if out.suffix.lower() not in (".png", ".pdf", ".svg") and out not in tables:
-        raise Refused(
-            f"--out {out}: the name of a picture ends in .png, .pdf or .svg, that of tables in .csv"
-        )
+        tables_too = ", that of tables in .csv" if out.with_suffix(".csv") in tables else ""
+        raise Refused(f"--out {out}: the name of a picture ends in .png, .pdf or .svg{tables_too}")
     if out.parent.is_file():
         raise Refused(f"{out.parent} is no folder: choose another --out")
     for path in (out, *tables):
