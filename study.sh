@@ -20,7 +20,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 # `seeds`: on how many of the seeds an arm runs; on all `later` than the first, which its choice had used. An arm begins
-# with its batches, if it needs any; cold-* are main_pt4al.py, long-* train longer on what another arm has labelled.
+# with its batches, if it needs any; cold-* are main_pt4al.py.
 ARMS='
 name             cycles  seeds  flags
 random           10      all    --strategy random --first-pick random --candidates all
@@ -47,10 +47,6 @@ cold-balanced    1       all
 cold-typiclust   1       all
 pt4al-again      5       1
 own-pretext      10      1
-long-random      2       1      --num-batches 2 --strategy random
-long-pt4al       2       1      --num-batches 2 --strategy random
-long-margin      2       1      --num-batches 2 --strategy random
-long-pt4al-shuffled  2   1      --num-batches 2 --strategy random
 '
 
 fail() { echo "study.sh: error: $*" >&2; exit 2; }
@@ -95,7 +91,6 @@ preset=(cifar10-cpu --dataset folder --threads "$threads")
 # The preset's schedule leaves classifiers half trained, those of hard images most of all (docs/results.md): small steps,
 # and twice the epochs.
 recipe=(--batch-size 32 --lr 0.01 --epochs 32 --milestones 26 --min-epoch-images 4000 ${fields[@]+"${fields[@]}"})
-long=(--epochs 100 --milestones 80 --min-epoch-images 0 --eval-every 10 ${fields[@]+"${fields[@]}"}) # half the paper's
 
 # Our own pretext network of the first seed on images without traces, its losses, and what typiclust picks by it: as a
 # batch file, since the weights are of other images than the study's.
@@ -133,18 +128,9 @@ one_batch() {  # ARM EXPERIMENT
     fi
 }
 
-# What an arm has labelled in ten cycles, in halves as two batches, each labelled whole.
-halves() {  # ARM SEED EXPERIMENT
-    local labeled=runs/study-$1-seed$2/$1/labeled
-    mkdir -p "loss/$3"
-    cat "$labeled"/cycle_[0-4].txt >"loss/$3/batch_0.txt"
-    cat "$labeled"/cycle_[5-9].txt >"loss/$3/batch_1.txt"
-}
-
 # cell ARM SEED CYCLES [FLAG ...]: an arm on a seed, its batches first where it needs any.
 cell() {
     local arm=$1 seed=$2 cycles=$3 experiment=study-$1-seed$2 order=$losses; shift 3
-    [[ $arm != long-* ]] || recipe=("${long[@]}")
     # Runs are compared seed by seed, and those of a seed are of one precision. bf16 is faster where the processor
     # has it; cold-* and the first two seeds were begun where it has not.
     local precision=bf16
@@ -155,9 +141,6 @@ cell() {
     if [[ $arm == cold-@(typiclust|mix|balanced) ]]; then
         one_batch "$arm" "$experiment"
         run+=(--num-batches 1 --labels-per-cycle "$(wc -l <"loss/$experiment/batch_0.txt")")
-    elif [[ $arm == long-* ]]; then
-        halves "${arm#long-}" "$seed" "$experiment"
-        run+=(--labels-per-cycle "$(wc -l <"loss/$experiment/batch_0.txt")")
     elif [[ "$*" != *"--first-pick random"* ]]; then
         python make_batches.py "${common[@]}" --losses "$order" "$@"
     fi
@@ -169,9 +152,6 @@ cell() {
 is_done() {
     [[ $(wc -l 2>/dev/null <"runs/study-$1-seed$2/$1/cycles.csv") -eq $(($3 + 1)) ]]
 }
-
-# Whether the lists of all ten cycles are here.
-has_labeled() { is_done "$1" "$2" 10 && [[ -d runs/study-$1-seed$2/$1/labeled ]]; }
 
 report() {  # STATUS ARM SEED
     if (($1 == 0)); then echo "$(date +%H:%M) $2 seed $3: done"
@@ -219,10 +199,6 @@ for seed in $seeds; do
             continue
         fi
         ! is_done "$arm" "$seed" "$cycles" || continue
-        if [[ $arm == long-* ]] && ! has_labeled "${arm#long-}" "$seed"; then
-            wait # it may be under way
-            has_labeled "${arm#long-}" "$seed" || { echo "$arm seed $seed: left out, it needs ${arm#long-}"; continue; }
-        fi
         while (($(jobs -rp | wc -l) >= jobs)); do wait -n || true; done
         mkdir -p "runs/study-$arm-seed$seed"
         # shellcheck disable=SC2086
@@ -298,8 +274,6 @@ if [[ ${#finished[@]} -gt 0 ]]; then
         figure interleaved random "batches that span all losses, minus random" interleaved pt4al pt4al-shuffled margin
     figure settings pt4al "settings of the released code, minus PT4AL" normalized warm
     figure whole_pool margin "strategies on the whole pool, minus margin" entropy coreset badge
-    figure longer long-random "trained longer on the same images, minus random" \
-        long-pt4al long-pt4al-shuffled long-margin
     figure cold_start cold-random "1,000 labels chosen with none, minus random" \
         cold-0 cold-2 cold-5 cold-9 cold-0-text cold-5-text cold-mix cold-balanced cold-typiclust
 fi
