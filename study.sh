@@ -93,13 +93,20 @@ preset=(cifar10-cpu --dataset folder --threads "$threads")
 recipe=(--batch-size 32 --lr 0.01 --epochs 32 --milestones 26 --min-epoch-images 4000 ${fields[@]+"${fields[@]}"})
 
 # Our own pretext network of the first seed on images without traces, its losses, and what typiclust picks by it: as a
-# batch file, since the weights are of other images than the study's.
+# batch file, since the weights are of other images than the study's. A clone that has what is kept needs no network.
+kept=runs/study-pretext/kept
 pretext() {
     local common=("${preset[@]}" ${fields[@]+"${fields[@]}"} --data-dir "$treated" --experiment study-pretext)
     common+=(--seed "${seeds%% *}")
     python rotation.py "${common[@]}"
     python make_batches.py "${common[@]}"
     python main_pt4al.py "${common[@]}" --first-pick typiclust --run-name picks --epochs 1 --milestones 1
+    local new=runs/study-pretext/.kept
+    rm -rf "$new"
+    mkdir "$new"
+    cp runs/study-pretext/rotation/{config.json,metrics.csv} loss/study-pretext/rotation_loss.txt "$new"
+    cp runs/study-pretext/picks/labeled/cycle_0.txt "$new/picks.txt"
+    mv "$new" "$kept"
 }
 
 # The one batch of an arm whose images are all labelled. `cold-typiclust`: what the pretext network picks; and PT4AL's
@@ -109,7 +116,7 @@ one_batch() {  # ARM EXPERIMENT
     local picks=runs/$2-order/picks/labeled/cycle_0.txt classes
     mkdir -p "loss/$2"
     if [[ $1 == cold-typiclust ]]; then
-        cp runs/study-pretext/picks/labeled/cycle_0.txt "loss/$2/batch_0.txt"
+        cp "$kept/picks.txt" "loss/$2/batch_0.txt"
         return
     fi
     python make_batches.py "${common[@]}" --experiment "$2-order" --losses "$losses"
@@ -137,7 +144,7 @@ cell() {
     [[ $arm != cold-* && $seed -gt 1 ]] || precision=float32
     local common=("${preset[@]}" --precision "$precision" "${recipe[@]}" --experiment "$experiment" --seed "$seed")
     local run=("${common[@]}" --data-dir "$images" --run-name "$arm" "$@")
-    [[ $arm != own-pretext ]] || order=loss/study-pretext/rotation_loss.txt
+    [[ $arm != own-pretext ]] || order=$kept/rotation_loss.txt
     if [[ $arm == cold-@(typiclust|mix|balanced) ]]; then
         one_batch "$arm" "$experiment"
         run+=(--num-batches 1 --labels-per-cycle "$(wc -l <"loss/$experiment/batch_0.txt")")
@@ -181,7 +188,7 @@ stop() {
 }
 trap stop INT TERM HUP
 needs_pretext='@(own-pretext|cold-typiclust)'
-if [[ $jobs -gt 0 && -n $treated && $arms == *$needs_pretext* ]]; then
+if [[ $jobs -gt 0 && -n $treated && ! -d $kept && $arms == *$needs_pretext* ]]; then
     (trap : INT TERM HUP; pretext) </dev/null &
     wait $!
 fi
@@ -194,7 +201,7 @@ for seed in $seeds; do
             later) ((number > 0)) || continue ;;
             *) ((number < most)) || continue ;;
         esac
-        if [[ -z $treated && $arm == $needs_pretext ]]; then
+        if [[ -z $treated && ! -d $kept && $arm == $needs_pretext ]]; then
             echo "$arm seed $seed: left out, it needs --pretext-images"
             continue
         fi
@@ -266,6 +273,10 @@ if [[ ${#finished[@]} -gt 0 ]]; then
         elif [[ -f $run/training.csv ]]; then cp "$run/training.csv" "$out/study/$run"; fi
     done
     cp runs/study.txt "$out/study/runs"
+    if [[ -d $kept ]]; then
+        mkdir -p "$out/study/$kept"
+        cp "$kept"/* "$out/study/$kept"
+    fi
     figure primary random "PT4AL and its controls, minus random" \
         pt4al pt4al-text pt4al-shuffled pt4al-ascending margin
     figure order pt4al "orders and margin, minus PT4AL" \

@@ -115,6 +115,39 @@ def test_the_study_is_whole_exact_and_resumed(project: Path):
 
 
 @pytest.mark.slow
+def test_a_clone_needs_no_second_pretext_network(project: Path):
+    arms = ["--seeds", "0", "--arms", "own-pretext cold-typiclust"]
+    made = project / "project/figures/study/runs"
+    done = subprocess.run(
+        study(project, *arms, "--pretext-images", "images", "--", *SHORT),
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0 and done.stdout.count(": done\n") == 2, done.stderr
+    picks = project / "project/runs/study-cold-typiclust-seed0/cold-typiclust/labeled/cycle_0.txt"
+    kept = (made / "study-pretext/kept/picks.txt").read_text().split()
+    assert sorted(picks.read_text().split()) == sorted(kept) and len(kept) == 5
+    accuracies = made / "study-own-pretext-seed0/own-pretext/cycles.csv"
+    before = [(row["labels"], row["last_accuracy"]) for row in rows(accuracies)]
+    for folder in "runs", "checkpoint", "loss":
+        shutil.rmtree(project / "project" / folder)
+    shutil.copytree(made, project / "project/runs")
+    shutil.rmtree(project / "project/runs/study-own-pretext-seed0")
+    done = subprocess.run(
+        study(project, *arms, "--", *SHORT),
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0 and "left out" not in done.stdout, done.stderr
+    assert not (project / "project/checkpoint/study-pretext").exists()
+    assert [(row["labels"], row["last_accuracy"]) for row in rows(accuracies)] == before
+
+
+@pytest.mark.slow
 def test_a_failed_arm_is_named_and_the_others_go_on(project: Path):
     flags = ["--seeds", "0", "--arms", "pt4al cold-random", "--", *SHORT]
     (project / "project/loss/study-pt4al-seed0").mkdir(parents=True)
