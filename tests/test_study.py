@@ -39,6 +39,11 @@ def study(folder: Path, *flags: str) -> list[str]:
     return [folder / "project/study.sh", "images", "--losses", "losses.txt", *flags]
 
 
+def ended_study(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    command = study(folder, *flags)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.slow
 def test_the_study_is_whole_exact_and_resumed(project: Path):
     flags = ["--seeds", "0 1", "--jobs", "2", "--arms", ARMS, "--", *SHORT]
@@ -62,21 +67,13 @@ def test_the_study_is_whole_exact_and_resumed(project: Path):
     finished = project / f"project/checkpoint/study-{arm}-seed{seed}"
     before = {x: x.stat().st_mtime_ns for x in finished.rglob("*.pth")}
     assert before
-    done = subprocess.run(
-        study(project, *flags), cwd=project, capture_output=True, text=True, check=False
-    )
+    done = ended_study(project, *flags)
     assert done.returncode == 0, done.stderr
     assert 1 <= done.stdout.count(": done\n") <= 7
     assert f" {arm} seed {seed}: done" not in done.stdout
     assert before == {x: x.stat().st_mtime_ns for x in finished.rglob("*.pth")}
     assert "== PT4AL and its controls, minus random" in done.stdout
-    other = subprocess.run(
-        study(project, *flags, "--lr", "1"),
-        cwd=project,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    other = ended_study(project, *flags, "--lr", "1")
     assert other.returncode == 2 and "runs/study-* are of other images" in other.stderr
     table = [row for row in rows(project / "project/figures/study.csv") if row["labels"] != "area"]
     assert {(row["method"], row["n"]) for row in table} == {
@@ -107,9 +104,7 @@ def test_the_study_is_whole_exact_and_resumed(project: Path):
     shutil.rmtree(project / "project/runs")
     shutil.copytree(project / "project/figures/study/runs", project / "project/runs")
     flags[flags.index("--jobs") + 1] = "0"
-    done = subprocess.run(
-        study(project, *flags), cwd=project, capture_output=True, text=True, check=False
-    )
+    done = ended_study(project, *flags)
     assert done.returncode == 0 and ": done" not in done.stdout, done.stderr
     assert figures == {x: x.read_bytes() for x in (project / "project/figures").rglob("*.csv")}
 
@@ -118,13 +113,7 @@ def test_the_study_is_whole_exact_and_resumed(project: Path):
 def test_a_clone_needs_no_second_pretext_network(project: Path):
     arms = ["--seeds", "0", "--arms", "own-pretext cold-typiclust"]
     made = project / "project/figures/study/runs"
-    done = subprocess.run(
-        study(project, *arms, "--pretext-images", "images", "--", *SHORT),
-        cwd=project,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = ended_study(project, *arms, "--pretext-images", "images", "--", *SHORT)
     assert done.returncode == 0 and done.stdout.count(": done\n") == 2, done.stderr
     picks = project / "project/runs/study-cold-typiclust-seed0/cold-typiclust/labeled/cycle_0.txt"
     kept = (made / "study-pretext/kept/picks.txt").read_text().split()
@@ -135,13 +124,7 @@ def test_a_clone_needs_no_second_pretext_network(project: Path):
         shutil.rmtree(project / "project" / folder)
     shutil.copytree(made, project / "project/runs")
     shutil.rmtree(project / "project/runs/study-own-pretext-seed0")
-    done = subprocess.run(
-        study(project, *arms, "--", *SHORT),
-        cwd=project,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = ended_study(project, *arms, "--", *SHORT)
     assert done.returncode == 0 and "left out" not in done.stdout, done.stderr
     assert not (project / "project/checkpoint/study-pretext").exists()
     assert [(row["labels"], row["last_accuracy"]) for row in rows(accuracies)] == before
@@ -152,9 +135,7 @@ def test_a_failed_arm_is_named_and_the_others_go_on(project: Path):
     flags = ["--seeds", "0", "--arms", "pt4al cold-random", "--", *SHORT]
     (project / "project/loss/study-pt4al-seed0").mkdir(parents=True)
     (project / "project/loss/study-pt4al-seed0/batch_0.txt").write_text("no id\n")
-    done = subprocess.run(
-        study(project, *flags), cwd=project, capture_output=True, text=True, check=False
-    )
+    done = ended_study(project, *flags)
     assert (
         done.returncode == 2
         and "pt4al seed 0: FAILED, see runs/study-pt4al-seed0/log.txt" in done.stderr
