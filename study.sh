@@ -9,7 +9,8 @@
 # --jobs             runs side by side, the processor's cores shared out (default 1); 0: only figures, CSV files and
 #                    tables of what is finished
 # --arms             only these of the arms, which are a table in this file (default all)
-# --pretext-images   the same images without traces of their turn: needed by own-pretext and cold-typiclust
+# --pretext-images   the same images without traces of their turn: needed by own-pretext and cold-typiclust, until
+#                    runs/study-pretext/kept is there
 # after --           fields as in config.py, for all runs: a shorter schedule to try it
 #
 # Seeds are the outer loop: stopped after a seed, it is whole. Finished runs are skipped, interrupted ones go on
@@ -54,7 +55,7 @@ fail() { echo "study.sh: error: $*" >&2; exit 2; }
 images='' losses='' seeds='0 1 2 3 4' jobs=1 arms='' treated=''
 while [[ $# -gt 0 ]]; do
     case $1 in
-        -h | --help) sed -n '2,18s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+        -h | --help) sed -n '2,19s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
         --) shift; break ;;
         --losses | --seeds | --jobs | --arms | --pretext-images)
             [[ $# -gt 1 ]] || fail "$1 needs a value"
@@ -191,6 +192,9 @@ needs_pretext='@(own-pretext|cold-typiclust)'
 if [[ $jobs -gt 0 && -n $treated && ! -d $kept && $arms == *$needs_pretext* ]]; then
     (trap : INT TERM HUP; pretext) </dev/null &
     wait $!
+elif [[ $jobs -gt 0 && -d $kept && $arms == *$needs_pretext* ]]; then # whatever images and seed it is of
+    echo "own-pretext, cold-typiclust: losses and picks are those of $kept;" \
+        "for others move away {runs,checkpoint,loss}/study-pretext"
 fi
 number=0
 for seed in $seeds; do

@@ -126,6 +126,7 @@ def test_a_clone_needs_no_second_pretext_network(project: Path):
     shutil.rmtree(project / "project/runs/study-own-pretext-seed0")
     done = ended_study(project, *arms, "--", *SHORT)
     assert done.returncode == 0 and "left out" not in done.stdout, done.stderr
+    assert "are those of runs/study-pretext/kept;" in done.stdout
     assert not (project / "project/checkpoint/study-pretext").exists()
     assert [(row["labels"], row["last_accuracy"]) for row in rows(accuracies)] == before
 
