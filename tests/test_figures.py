@@ -852,7 +852,19 @@ def test_an_interval_is_named_where_there_is_one(
     curves(*paths, "--baseline", "b")
     curves(*paths[::2], "--baseline", "b")
     labels = [figure.axes[1].get_ylabel() for figure in figures]
-    assert labels == ["minus b (points),\nmean and 95 % interval", "minus b (points)"]
+    assert labels == ["minus b (points),\nmean and 95 % t interval", "minus b (points)"]
+
+
+def test_the_baseline_is_drawn_as_far_as_another_goes(
+    tmp_path: Path, curves: Curves, figures: list[Figure]
+):
+    short, long = make_run(tmp_path / "a", [40, 50], 0), make_run(tmp_path / "b", [41, 51, 61], 0)
+    curves(short, long, "--baseline", "b")
+    curves(short, long, "--baseline", "a")
+    drawn = [{line.get_label(): line.get_xdata().tolist() for line in figure.axes[0].lines}
+             for figure in figures]  # fmt: skip
+    assert drawn[0] == {"a (n=1)": [10, 20], "b (n=1)": [10, 20]}
+    assert drawn[1] == {"a (n=1)": [10, 20], "b (n=1)": [10, 20, 30]}
 
 
 def test_methods_of_one_number_of_labels_are_lines(
@@ -862,9 +874,11 @@ def test_methods_of_one_number_of_labels_are_lines(
     curves(*paths, "--baseline", "b", "--out", "x.png")
     left, right = figures[0].axes
     assert [text.get_text() for text in left.get_yticklabels()] == ["a (n=3)", "b (n=3)"]
-    seeds, means = left.lines[::2], left.lines[1::2]
+    *drawn, of_baseline = left.lines
+    seeds, means = drawn[::2], drawn[1::2]
     assert [line.get_xdata().tolist() for line in seeds] == [[39, 41, 46], [49, 50, 54]]
     assert [line.get_xdata().tolist() for line in means] == [[42], [51]]
+    assert list(of_baseline.get_xdata()) == [51, 51]
     (bar,) = right.containers
     row = next(row for row in rows(tmp_path / "x_differences.csv") if row["quantity"] == "point")
     (ends,) = (segment[:, 0].tolist() for segment in bar.lines[2][0].get_segments())

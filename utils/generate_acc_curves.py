@@ -73,9 +73,9 @@ STYLES = {
     "random": ("#777777", "s"), "cold-start-random": ("#777777", "p"), "whole-dataset": ("#000000", ""),
     "margin": ("#E69F00", "^"), "entropy": ("#CC79A7", "P"), "normalized": ("#56B4E9", "X"),
     "text": ("#D55E00", "D"), "shuffled": ("#009E73", "v"), "normalized_confidence": ("#56B4E9", "X"),
-    "warm": ("#882255", "<"), "ascending": ("#999933", ">"), "class_balanced": ("#117733", "H"),
+    "warm": ("#882255", "<"), "ascending": ("#AA4499", ">"), "class_balanced": ("#117733", "H"),
     "coreset": ("#332288", "h"), "badge": ("#44AA99", "d"), "typiclust": ("#661100", "8"),
-    "interval": ("#AA4499", "s"), "interleaved": ("#CC6677", "v"),
+    "interval": ("#999933", "s"), "interleaved": ("#CC6677", "v"),
 }  # fmt: skip
 OTHER_COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#D55E00", "#009E73", "#882255",
                  "#999933")  # fmt: skip
@@ -425,16 +425,20 @@ def draw(
     points = [row for row in rows if row["quantity"] == "point"]
     if len(curves) > 1 and len({tuple(x.labels) for x in curves}) == len(curves[0].labels) == 1:
         return draw_lines(curves, points, words, options)
-    figure = Figure(figsize=(9, 7.2 if points else 4.5), layout="constrained")
-    ratios = [3, 2] if points else [1]
-    axes = figure.subplots(len(ratios), squeeze=False, sharex=True, height_ratios=ratios)[:, 0]
+    figure = Figure(figsize=(9, 8 if points else 4.5), layout="constrained")
+    axes = figure.subplots(2 if points else 1, squeeze=False, sharex=True)[:, 0]
     for curve in curves:
-        draw_curve(axes[0], curve, options.kind, f"{words[curve.name]} (n={len(curve.seeds)})")
+        n = len(curve.labels)
+        if points and curve.name == options.baseline:  # as far as another goes, if that is a curve
+            common = np.sum(curve.labels <= max(row["first_labels"] for row in points))
+            n = common if common > 1 else n
+        label = f"{words[curve.name]} (n={len(curve.seeds)})"
+        draw_curve(axes[0], curve, options.kind, label, n)
     axes[0].set_title(options.title, parse_math=False)
     axes[0].set_ylabel(f"test accuracy (%), {options.kind} epoch of a cycle")
     if points:
         draw_differences(axes[1], points)
-        what = ",\nmean and 95 % interval" if any("low" in row for row in points) else ""
+        what = ",\nmean and 95 % t interval" if any("low" in row for row in points) else ""
         axes[1].set_ylabel(f"minus {words[options.baseline]} (points){what}", parse_math=False)
     for axis in axes:
         axis.grid(alpha=0.3)
@@ -475,9 +479,11 @@ def draw_lines(
         f"test accuracy (%), {options.kind} epoch, {labels};\nevery seed, and the mean"
     )
     if points:
+        (baseline,) = (curve for curve in curves if curve.name == options.baseline)
+        axes[0].axvline(baseline.accuracy[options.kind].mean(), color="black", lw=1)
         axes[1].axvline(0, color="black", lw=1)
         axes[1].locator_params(axis="x", nbins=7)
-        what = ",\nmean and 95 % interval" if any("low" in row for row in points) else ""
+        what = ",\nmean and 95 % t interval" if any("low" in row for row in points) else ""
         axes[1].set_xlabel(f"minus {words[options.baseline]} (points){what}", parse_math=False)
     for axis in axes:
         axis.grid(alpha=0.3)
@@ -485,23 +491,25 @@ def draw_lines(
     return figure
 
 
-def draw_curve(axis: Axes, curve: Curve, kind: str, label: str) -> None:
-    """Mean of the seeds, and a band of one standard deviation to each side; a bar for one point."""
-    values, look = curve.accuracy[kind], style(curve.name)
-    mean, colour = values.mean(0), look["color"]
+def draw_curve(axis: Axes, curve: Curve, kind: str, label: str, n: int) -> None:
+    """Mean of the seeds at the first n numbers of labels, and a band of one standard deviation to
+    each side; a bar for one point."""
+    labels, values = curve.labels[:n], curve.accuracy[kind][:, :n]
+    mean, look = values.mean(0), style(curve.name)
+    colour = look["color"]
     if curve.name == "whole-dataset":
         label = f"{label},\n{span(curve.labels)} labels"
         axis.axhline(mean[-1], ls="--", lw=1, color=colour, label=label)
         return
     single = len(mean) == 1
     look |= {"linestyle": ""} if single else {}
-    axis.plot(curve.labels, mean, ms=7 if single else 5, label=label, **look)
+    axis.plot(labels, mean, ms=7 if single else 5, label=label, **look)
     if len(values) > 1:
         std = values.std(0, ddof=1)
         if single:
-            axis.errorbar(curve.labels, mean, std, fmt="none", ecolor=colour, capsize=3)
+            axis.errorbar(labels, mean, std, fmt="none", ecolor=colour, capsize=3)
         else:
-            axis.fill_between(curve.labels, mean - std, mean + std, color=colour, alpha=0.15, lw=0)
+            axis.fill_between(labels, mean - std, mean + std, color=colour, alpha=0.15, lw=0)
 
 
 def draw_differences(axis: Axes, points: list[Row]) -> None:

@@ -51,7 +51,7 @@ def main() -> None:
     ratios = [3, 1] if pool.classes else [3]  # where a person labels, nobody knows the classes yet
     figure, axes = plt.subplots(
         len(batches), len(ratios), figsize=(3 * sum(ratios), 0.75 * len(batches) + 0.9), squeeze=False,
-        layout="constrained", width_ratios=ratios, sharex="col",
+        layout="constrained", width_ratios=ratios, sharex="col", sharey="col",
     )  # fmt: skip
     for i, (batch, (left, *rest)) in enumerate(zip(batches, axes, strict=True)):
         shown = [batch[j] for j in even_intervals(len(batch), min(IMAGES_A_ROW, len(batch)))]
@@ -67,7 +67,6 @@ def main() -> None:
             right.bar(range(len(counts)), 100 * counts / len(batch), color="tab:blue")
             right.axhline(100 / len(counts), color="grey", lw=0.5, ls=":")
             right.tick_params(labelsize=7)
-            right.set_ylabel("%", fontsize=7, rotation=0)
     if 0 < len(pool.classes) <= 20:
         axes[-1, -1].set_xticks(
             range(len(pool.classes)),
@@ -75,7 +74,7 @@ def main() -> None:
             rotation=90 if max(map(len, pool.classes)) > 2 else 0,
         )
     if pool.classes:
-        axes[-1, -1].set_xlabel("class (dotted: even mix)", fontsize=8)
+        axes[-1, -1].set_xlabel("class, % of the batch (dotted: even mix)", fontsize=8)
     axes[-1, 0].set_xlabel(
         "hardest to easiest within the batch; on the left the range of rotation losses", fontsize=8
     )
