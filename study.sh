@@ -30,7 +30,7 @@ margin           10      all    --strategy margin --first-pick random --candidat
 pt4al-shuffled   10      all    --sort shuffled
 pt4al-text       10      all    --sort lexicographic
 pt4al-ascending  10      all    --sort ascending
-interleaved      10      later  --sort interleaved
+interleaved      5       later  --sort interleaved
 normalized       5       3      --strategy normalized_confidence
 warm             5       3      --init warm
 entropy          5       3      --strategy entropy --first-pick random --candidates all
@@ -140,9 +140,10 @@ one_batch() {  # ARM EXPERIMENT
 cell() {
     local arm=$1 seed=$2 cycles=$3 experiment=study-$1-seed$2 order=$losses; shift 3
     # Runs are compared seed by seed, and those of a seed are of one precision. bf16 is faster where the processor
-    # has it; cold-* and the first two seeds were begun where it has not.
+    # has it; cold-* and the first two seeds were begun where it has not. interleaved ran where it has not, last of
+    # all: on later seeds it is compared with bf16.
     local precision=bf16
-    [[ $arm != cold-* && $seed -gt 1 ]] || precision=float32
+    [[ $arm != cold-* && $arm != interleaved && $seed -gt 1 ]] || precision=float32
     local common=("${preset[@]}" --precision "$precision" "${recipe[@]}" --experiment "$experiment" --seed "$seed")
     local run=("${common[@]}" --data-dir "$images" --run-name "$arm" "$@")
     [[ $arm != own-pretext ]] || order=$kept/rotation_loss.txt
