@@ -278,6 +278,14 @@ def test_seeds_of_two_precisions_are_pooled_and_noted(tmp_path: Path, curves: Cu
     assert "runs of x" not in told and "y and m are of two precisions" not in told
 
 
+def test_seeds_of_other_numbers_of_cycles_are_pooled_and_noted(tmp_path: Path, curves: Curves):
+    short = make_run(tmp_path / "a/m", [1, 2], 0, cycles=2)
+    long = make_run(tmp_path / "b/m", [3, 4, 5], 1, cycles=3)
+    printed = curves(short, long, "--out", "x.png")
+    assert f"{short} ends after 2 of 3 cycles: so does the curve of m" in printed
+    assert [row["best_mean"] for row in rows(tmp_path / "x.csv")] == ["2.0000", "3.0000", "2.5000"]
+
+
 def test_other_versions_and_machines_are_one_note(tmp_path: Path, curves: Curves):
     made_with = {"torch": "2.4.0", "device": "A100"}
     a, b = (make_run(tmp_path / f"{x}/m", [1], seed) for x, seed in (("a", 0), ("b", 1)))

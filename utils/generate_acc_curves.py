@@ -244,12 +244,13 @@ def differing(a: Run, b: Run, of_one_method: bool = False) -> str:
 
     Left out is what follows from the method: fields of only one of two scripts (unless the runs are
     meant to be of one method), how batches were made where one run has none; and digests of images
-    that were read in two ways. Of one method: precision, which is a matter of the machine.
+    that were read in two ways. Of one method: precision, which is a matter of the machine, and
+    cycles, which says only where a run stops.
     """
     ours, theirs = settings(a.record), settings(b.record)
     names = {*ours, *theirs}
     if of_one_method:
-        names -= {"precision"}
+        names -= {"precision", "cycles"}
     elif ours["script"] != theirs["script"]:
         names = {*ours} & {*theirs} - {"script"}
     if not all("batches" in run.record["inputs"] for run in (a, b)):
