@@ -139,9 +139,9 @@ one_batch() {  # ARM EXPERIMENT
 # cell ARM SEED CYCLES [FLAG ...]: an arm on a seed, its batches first where it needs any.
 cell() {
     local arm=$1 seed=$2 cycles=$3 experiment=study-$1-seed$2 order=$losses; shift 3
-    # Runs are compared seed by seed, and those of a seed are of one precision. bf16 is faster where the processor
-    # has it; cold-* and the first two seeds were begun where it has not. interleaved ran where it has not, last of
-    # all: on later seeds it is compared with bf16.
+    # Runs are compared seed by seed, and those of a seed are of one precision, but for interleaved. bf16 is faster
+    # where the processor has it; cold-* and the first two seeds were begun where it has not, and interleaved, the
+    # last arm, ran there too.
     local precision=bf16
     [[ $arm != cold-* && $arm != interleaved && $seed -gt 1 ]] || precision=float32
     local common=("${preset[@]}" --precision "$precision" "${recipe[@]}" --experiment "$experiment" --seed "$seed")

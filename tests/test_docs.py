@@ -4,6 +4,7 @@ somewhere. `python tests/test_docs.py` writes docs/configuration.md anew from co
 import argparse
 import dataclasses
 import importlib.util
+import itertools
 import re
 import shlex
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
 import pytest
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]  # as a program
@@ -430,6 +432,28 @@ def test_tables_of_the_study_are_its_csv_files(prefix: str, values: str, folder:
                 assert (cell, cells[1]) == (said, row["n"]), (head[0], arm, name)
                 checked += 1
     assert checked >= least
+
+
+def test_the_table_of_some_seeds_follows_from_the_values_of_all():
+    """That headed `seeds 1 to 4`: all its columns but the last are numbers of labels, the last is
+    the mean height between the first and the last of them."""
+    table = list(table_rows("docs/results.md"))
+    start = next(i for i, cells in enumerate(table) if cells[0] == "seeds 1 to 4")
+    labels = [name.replace(",", "") for name in table[start][2:-1]]
+    values = {
+        (row["method"], row["labels"]): dict(
+            zip(row["seeds"].split(), map(float, row["last_values"].split()), strict=True)
+        )
+        for row in rows(ROOT / "docs/study.csv")
+    }
+    lines = list(itertools.takewhile(lambda cells: cells[0].startswith("`"), table[start + 2 :]))
+    assert len(lines) == 6
+    for cells in lines:
+        arm = cells[0].strip("`")
+        points = np.array([[values[arm, n][seed] for n in labels] for seed in "1234"])
+        height = (points[:, :-1] + points[:, 1:]).mean(axis=1) / 2  # by trapezoids of one width
+        columns = [*points.T, height]
+        assert cells[1:] == ["4", *(f"{x.mean():.2f} ± {x.std(ddof=1):.2f}" for x in columns)], arm
 
 
 @pytest.mark.parametrize(

@@ -282,7 +282,7 @@ def test_seeds_of_other_numbers_of_cycles_are_pooled_and_noted(tmp_path: Path, c
     short = make_run(tmp_path / "a/m", [1, 2], 0, cycles=2)
     long = make_run(tmp_path / "b/m", [3, 4, 5], 1, cycles=3)
     printed = curves(short, long, "--out", "x.png")
-    assert f"{short} ends after 2 of 3 cycles: so does the curve of m" in printed
+    assert f"the curve of m ends after 2 of 3 cycles, as {short} does" in printed
     assert [row["best_mean"] for row in rows(tmp_path / "x.csv")] == ["2.0000", "3.0000", "2.5000"]
 
 
@@ -725,8 +725,8 @@ def test_unfinished_runs_are_cut_to_what_all_have(tmp_path: Path, curves: Curves
     paths += make_runs(tmp_path, "b", [40, 51, 60], [40, 51, 60], cycles=3)
     paths += make_runs(tmp_path, "c", [40, 51], cycles=3)
     printed = curves(*paths, "--baseline", "b", "--out", "x.png")
-    assert f"{paths[1]} ends after 2 of 3 cycles: so does the curve of a" in printed
-    assert f"{paths[4]} ends after 2 of 3 cycles: so does the curve of c" in printed
+    assert f"the curve of a ends after 2 of 3 cycles, as {paths[1]} does" in printed
+    assert f"the curve of c ends after 2 of 3 cycles, as {paths[4]} does" in printed
     assert "a and b are compared where both have points: 10 to 20 labels" in printed
     row = table_of_differences(tmp_path / "x_differences.csv")["a", "final"]
     assert (row["last_labels"], row["values"]) == ("20", "-1 -1")

@@ -2,11 +2,12 @@
 pooled into mean and band, and whether a difference is one.
 
 Runs with the same folder name (main-confidence) are seeds of one method: their
-config.json must agree in everything but seed, machine and precision, where a
-note says so. A curve is the mean, its band one standard deviation (n - 1) to
-each side. A run of a single cycle (whole-dataset, cold-start-...) is a dashed
-line, or a single point; where all have one and the same number of labels, each
-has a line of its own.
+config.json must agree in everything but seed, machine, precision and number of
+cycles. Where precisions differ or runs end before others, a note says so; a
+curve goes as far as its shortest run. It is the mean, its band one standard
+deviation (n - 1) to each side. A run of a single cycle (whole-dataset,
+cold-start-...) is a dashed line, or a single point; where all have one and the
+same number of labels, each has a line of its own.
 
 Methods judged on different test images are refused. Other settings in which a
 method differs from the baseline, or else from the first, are noted; scripts are
@@ -75,7 +76,7 @@ STYLES = {
     "text": ("#D55E00", "D"), "shuffled": ("#009E73", "v"), "normalized_confidence": ("#56B4E9", "X"),
     "warm": ("#882255", "<"), "ascending": ("#AA4499", ">"), "class_balanced": ("#117733", "H"),
     "coreset": ("#332288", "h"), "badge": ("#44AA99", "d"), "typiclust": ("#661100", "8"),
-    "interval": ("#999933", "s"), "interleaved": ("#CC6677", "v"),
+    "interval": ("#999933", "s"), "interleaved": ("#CC6677", "p"),
 }  # fmt: skip
 OTHER_COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#D55E00", "#009E73", "#882255",
                  "#999933")  # fmt: skip
@@ -306,7 +307,7 @@ def pool(name: str, runs: list[Run], notes: list[str]) -> Curve:
     wanted = max([len(run.labels) for run in runs] + [p.get("cycles", 0) for p in of_main])
     if points < wanted:
         path = next(run.path for run in runs if len(run.labels) == points)
-        notes.append(f"{path} ends after {points} of {wanted} cycles: so does the curve of {name}")
+        notes.append(f"the curve of {name} ends after {points} of {wanted} cycles, as {path} does")
     accuracy = {kind: np.array([run.accuracy[kind][:points] for run in runs]) for kind in KINDS}
     return Curve(name, runs, [run.seed for run in runs], runs[0].labels[:points], accuracy)
 
