@@ -1,6 +1,7 @@
 """Image files become pixels: in parallel, upright, square, eight bits a channel."""
 
 import contextlib
+import ctypes
 import errno
 import multiprocessing
 import os
@@ -24,7 +25,8 @@ from pt4al.console import UserError
 from pt4al.images import FORMATS
 
 BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # TIFF tags
-HAND_OVER = 2.0  # seconds that decoding processes get to end by themselves
+LAST_IMAGE = 60.0  # seconds that decoding processes get for the image in hand when they are to end
+stopping = ctypes.c_byte(0)  # in a decoding process: shared with the parent, 1 when it is to end
 
 
 # --- arrays of pixels
@@ -157,12 +159,14 @@ def decode(paths: list[Path], size: int, resize: str, what: str, room: int) -> n
 
 @contextlib.contextmanager
 def decoders() -> Iterator[ProcessPoolExecutor]:
-    """Decoding processes, one a core. At the end they get a moment to hand over what they hold: one
-    killed in the middle of that leaves the parent waiting for the rest for ever. Then they are
-    killed: they may be idle, or have received a signal meant for us."""
+    """Decoding processes, one a core. At the end they finish the image in hand and end by themselves:
+    one killed while it hands over what it has leaves the parent waiting for the rest for ever."""
     method = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(os.cpu_count(), method, initializer=serve, initargs=(os.getpid(),))
+    stop = method.RawValue("b", 0)  # without a lock, which a killed process could keep
+    pool = ProcessPoolExecutor(
+        os.cpu_count(), method, initializer=serve, initargs=(os.getpid(), stop)
+    )
     deadline = None
     try:
         yield pool
@@ -170,7 +174,8 @@ def decoders() -> Iterator[ProcessPoolExecutor]:
         deadline = time.monotonic()
         raise
     finally:
-        deadline = deadline or time.monotonic() + HAND_OVER
+        stop.value = 1
+        deadline = deadline or time.monotonic() + LAST_IMAGE
         pool.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - others:
             process.join(max(0, deadline - time.monotonic()))
@@ -178,9 +183,11 @@ def decoders() -> Iterator[ProcessPoolExecutor]:
         pool.shutdown()
 
 
-def serve(parent: int) -> None:
-    """Set up a decoding process: leave signals to the parent, and end with it even when it is
-    killed."""
+def serve(parent: int, stop: ctypes.c_byte) -> None:
+    """Set up a decoding process: leave signals to the parent, look at `stop`, and end with the parent
+    even when it is killed."""
+    global stopping
+    stopping = stop
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
@@ -194,9 +201,11 @@ def serve(parent: int) -> None:
 
 def decode_part(paths: list[Path], size: int, resize: str) -> tuple[np.ndarray, list[str]]:
     """Decoded images of some files, and a line for each that cannot be read (its pixels stay
-    black)."""
+    black). No images if the parent wants an end before the last."""
     images, errors = np.zeros((len(paths), size, size, 3), np.uint8), []
     for i, path in enumerate(paths):
+        if stopping.value:
+            return images[:0], []
         try:
             # By path, Pillow maps uncompressed TIFF files with the sides that a turn will give them.
             with open(path, "rb") as file, Image.open(file, formats=sorted(FORMATS)) as image:

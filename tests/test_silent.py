@@ -29,6 +29,7 @@ from shell import (
     tree,
 )
 
+from pt4al.decoding import decode_part, decoders
 from pt4al.files import load_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.slow  # many starts of a script
@@ -194,7 +195,17 @@ def test_decoders_that_hand_over_when_the_parent_stops():
                 pool.submit(bytes, 100_000_000)
             time.sleep(1)  # now each of them hands over 100 MB
     """
-    subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=30, check=True)
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=120, check=True)
+
+
+def test_decoders_end_after_the_image_in_hand(many_pictures: Path):
+    with decoders() as pool:
+        paths = [many_pictures / "one.png"] * 500  # some ten seconds
+        part = pool.submit(decode_part, paths, 32, "crop")
+        while not part.running():
+            time.sleep(0.05)
+    images, errors = part.result()
+    assert len(images) == 0 and errors == []
 
 
 def test_a_killed_decoder_ends_in_one_line(tmp_path: Path, many_pictures: Path):
