@@ -667,7 +667,7 @@ def test_ctrl_c_ends_it_with_a_line(
         f"label_images.py: error: port {port} cannot be used (Address already in use): give another --port\n"
     )
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert out == "" and err == "\nstopped by SIGINT: the same command goes on from here\n"
 
@@ -806,7 +806,7 @@ class Typist:
         )
 
     def until(self, selector: str, text: str) -> None:
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while text not in (seen := self.text(selector)):
             assert time.monotonic() < end, (selector, text, seen)
             time.sleep(0.02)
@@ -814,7 +814,7 @@ class Typist:
     def at(self, name: str) -> None:
         """Wait until an image is shown."""
         self.until("#file", name)
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while not self.window.execute_script("return ready !== '' && !busy"):
             assert time.monotonic() < end, name
             time.sleep(0.02)

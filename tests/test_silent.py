@@ -181,7 +181,7 @@ def test_a_signal_to_all_processes_stops_decoding(
 ):
     process = decoding(tmp_path, many_pictures)
     os.killpg(process.pid, number)
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     assert process.returncode == 128 + number
 
 
@@ -211,7 +211,7 @@ def test_decoders_end_after_the_image_in_hand(many_pictures: Path):
 def test_a_killed_decoder_ends_in_one_line(tmp_path: Path, many_pictures: Path):
     process = decoding(tmp_path, many_pictures)
     os.kill(tree(process.pid)[1], signal.SIGKILL)
-    error = process.communicate(timeout=30)[1]
+    error = process.communicate(timeout=60)[1]
     assert (
         process.returncode == 2
         and "decoded train images was killed" in error
