@@ -1,5 +1,5 @@
 """Data sets in. A new one is added here: a reader, and its name in `READERS` and in `config.py`,
-whose page in docs/ `python tests/test_docs.py` then writes anew.
+whose page in docs/ `python tests/docs/test_docs.py` then writes anew.
 
 A reader takes (config, split, room), split being "train" or "test", and gives
     pixels   uint8 (n, img_size, img_size, 3), RGB; from `decoding.new_pixels` where large, and by
@@ -23,11 +23,11 @@ import numpy as np
 import torch
 
 from config import Config
-from pt4al import processes
-from pt4al.console import UserError
-from pt4al.decoding import decode, resize_all
-from pt4al.images import SUFFIXES, Images, id_key, sort_classes
-from pt4al.seeding import generator
+from pt4al.base import processes
+from pt4al.base.console import UserError
+from pt4al.data.decoding import decode, resize_all
+from pt4al.data.images import SUFFIXES, Images, id_key, sort_classes
+from pt4al.train.seeding import generator
 
 FORBIDDEN = {"\n", "\r", "\\"}  # in names: ids stand one a line, and a backslash counts as a slash
 Split = tuple[np.ndarray, np.ndarray, list[str], list[str]]
@@ -143,9 +143,7 @@ def draw_test(images: Images, n: int, seed: int) -> None:
     """
     candidates = images.eligible(range(len(images)))
     if n >= len(candidates):
-        raise UserError(
-            f"test_labels is {n} but the pool holds {len(candidates)} different images: lower it"
-        )
+        raise UserError(f"test_labels is {n} but the pool holds {len(candidates)} different images: lower it")
     order = torch.randperm(len(candidates), generator=generator(seed, "test")).tolist()
     images.drawn = tuple(candidates[i] for i in sorted(order[:n]))
 
@@ -208,11 +206,7 @@ def read_folder(config: Config, split: str, room: int) -> Split:
     """`<data_dir>/<split>/<class>/*`: any format that Pillow reads, any size."""
     classes = class_folders(config, split)
     labelled = config.dataset == "folder"
-    if (
-        labelled
-        and split == "test"
-        and classes != (expected := class_folders(config, "train", quiet=True))
-    ):
+    if labelled and split == "test" and classes != (expected := class_folders(config, "train", quiet=True)):
         odd = sorted(set(classes) ^ set(expected))
         raise UserError(
             f"train and test of {config.data_dir} have different class folders: {', '.join(odd[:5])}"
@@ -241,9 +235,7 @@ def read_unlabeled(config: Config, split: str, room: int) -> Split:
         pixels = np.empty((0, config.img_size, config.img_size, 3), np.uint8)
         return pixels, np.empty(0, np.int64), [], []
     if not root.is_dir():
-        raise UserError(
-            f"{root} is not a folder: --dataset unlabeled needs the images to label in {root}/"
-        )
+        raise UserError(f"{root} is not a folder: --dataset unlabeled needs the images to label in {root}/")
     paths = pool_files(root)
     names = [path.relative_to(config.data_dir).as_posix() for path in paths]
     for name in names:

@@ -21,14 +21,14 @@ if __name__ == "__main__":
 from functools import partial
 
 from loader import load_images
-from pt4al import processes
-from pt4al.batches import find_batches
-from pt4al.command_line import from_command_line
-from pt4al.console import run_script
-from pt4al.learner import Learner, labels_per_cycle
-from pt4al.pretext import load_pretext
-from pt4al.run_folder import RunFolder
-from pt4al.strategies import PRETEXT, STRATEGIES
+from pt4al.base import processes
+from pt4al.base.console import run_script
+from pt4al.method.batches import find_batches
+from pt4al.method.learner import Learner, labels_per_cycle
+from pt4al.method.pretext import load_pretext
+from pt4al.method.strategies import PRETEXT, STRATEGIES
+from pt4al.run.command_line import from_command_line
+from pt4al.run.run_folder import RunFolder
 
 
 def main() -> None:

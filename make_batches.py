@@ -26,14 +26,14 @@ import torch
 
 from config import Config
 from loader import load_images
-from pt4al import processes
-from pt4al.batches import batch_files, read_losses, read_note, sort_pool, split
-from pt4al.command_line import from_command_line
-from pt4al.console import UserError, run_script
-from pt4al.files import hashed, lock_folder, sha256_of, write_csv, write_json, write_lines
-from pt4al.images import class_of, sort_classes
-from pt4al.pretext import find_pretext, load_pretext, rotation_scores
-from pt4al.record import Record, compare, make_record
+from pt4al.base import processes
+from pt4al.base.console import UserError, run_script
+from pt4al.base.files import hashed, lock_folder, sha256_of, write_csv, write_json, write_lines
+from pt4al.data.images import class_of, sort_classes
+from pt4al.method.batches import batch_files, read_losses, read_note, sort_pool, split
+from pt4al.method.pretext import find_pretext, load_pretext, rotation_scores
+from pt4al.run.command_line import from_command_line
+from pt4al.run.record import Record, compare, make_record
 
 CLASSES = "class_distribution.csv"
 
@@ -58,9 +58,7 @@ def main() -> None:
         write_batches(config, record, lines, batches)
 
 
-def compute_losses(
-    config: Config, device: torch.device
-) -> tuple[list[str], list[str], dict[str, Any]]:
+def compute_losses(config: Config, device: torch.device) -> tuple[list[str], list[str], dict[str, Any]]:
     """The loss of every pool image as text, its id, and the hashes of what it was computed from.
 
     The loss is the mean cross-entropy over the four turns, in float32, in eval mode, without
@@ -75,9 +73,7 @@ def compute_losses(
     return [str(loss) for loss in scores[:, 0].tolist()], pool.ids, inputs
 
 
-def write_batches(
-    config: Config, record: Record, lines: list[str], batches: list[list[str]]
-) -> None:
+def write_batches(config: Config, record: Record, lines: list[str], batches: list[list[str]]) -> None:
     """Write loss/EXP/, or find that it stands already; what was made from anything else is
     refused."""
     folder = config.loss_dir

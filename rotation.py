@@ -18,17 +18,17 @@ if __name__ == "__main__":
 
 from config import Config
 from loader import load_images
-from pt4al import processes
-from pt4al.command_line import from_command_line
-from pt4al.console import UserError, run_script
-from pt4al.files import load_checkpoint, lock_folder
-from pt4al.network import describe, fresh_network
-from pt4al.pretext import TURNS, rotation_task
-from pt4al.record import check_record, compare, make_record
-from pt4al.run_folder import RunFolder, new_state
-from pt4al.traces import check_pretext
-from pt4al.training import train_cycle
-from pt4al.transforms import normalisation
+from pt4al.base import processes
+from pt4al.base.console import UserError, run_script
+from pt4al.base.files import load_checkpoint, lock_folder
+from pt4al.data.transforms import normalisation
+from pt4al.method.pretext import TURNS, rotation_task
+from pt4al.method.shortcuts import check_pretext
+from pt4al.run.command_line import from_command_line
+from pt4al.run.record import check_record, compare, make_record
+from pt4al.run.run_folder import RunFolder, new_state
+from pt4al.train.network import describe, fresh_network
+from pt4al.train.training import train_cycle
 
 
 def main() -> None:

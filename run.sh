@@ -47,7 +47,7 @@ for ((seed = 0; seed < seeds; seed++)); do
     step main_pt4al.py "${arguments[@]}" --first-pick random
     step whole_dataset.py "${arguments[@]}"
     { read -r experiment; read -r strategy; } < <(cd "$root" && python -c '
-from pt4al.command_line import from_command_line
+from pt4al.run.command_line import from_command_line
 config = from_command_line("")
 print(config.experiment_name, config.strategy, sep="\n")' "${arguments[@]}")
     for run in "main-$strategy" main-random cold-start-interval cold-start-random whole-dataset; do

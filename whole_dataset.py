@@ -15,11 +15,11 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while torch is imported; then run_script's
 
 from loader import load_images
-from pt4al import processes
-from pt4al.command_line import from_command_line
-from pt4al.console import run_script
-from pt4al.learner import Learner
-from pt4al.run_folder import RunFolder
+from pt4al.base import processes
+from pt4al.base.console import run_script
+from pt4al.method.learner import Learner
+from pt4al.run.command_line import from_command_line
+from pt4al.run.run_folder import RunFolder
 
 
 def main() -> None:

@@ -11,13 +11,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from config import DIGITS
 from loader import load_images
-from pt4al import processes
-from pt4al.console import run_script
-from pt4al.files import canonical, checksum
-from pt4al.network import fresh_network, make_optimizer
-from pt4al.pretext import TURNS, rotation_task
-from pt4al.training import train_epoch
-from pt4al.transforms import normalisation
+from pt4al.base import processes
+from pt4al.base.console import run_script
+from pt4al.base.files import canonical, checksum
+from pt4al.data.transforms import normalisation
+from pt4al.method.pretext import TURNS, rotation_task
+from pt4al.train.network import fresh_network, make_optimizer
+from pt4al.train.training import train_epoch
 
 
 def main() -> None:

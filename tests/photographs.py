@@ -6,7 +6,7 @@ from pathlib import Path
 
 from shell import rows, run
 
-from pt4al.labels import LabelFile
+from pt4al.person.labels import LabelFile
 
 TINY = ["--img-size", "16", "--width", "8", "--rotation-epochs", "2", "--epochs", "2", "--milestones", "1",
         "--eval-every", "2", "--crop-padding", "1", "--lr", "0.03", "--batch-size", "16", "--threads", "1",

@@ -4,7 +4,7 @@ import torch
 from hypothesis import settings
 from torch import Tensor
 
-from pt4al.strategies import STRATEGIES, Query
+from pt4al.method.strategies import STRATEGIES, Query
 
 quick = settings(deadline=None, max_examples=40)  # a machine may be busy
 
@@ -29,9 +29,7 @@ def query(
 def random_query(n: int, k: int, classes: int = 4, seed: int = 0, m: int = 5, d: int = 6) -> Query:
     """Everything that a strategy may ask for, of normal numbers."""
     draws = source(seed)
-    logits, features, known = (
-        torch.randn(*s, generator=draws) for s in ((n, classes), (n, d), (m, d))
-    )
+    logits, features, known = (torch.randn(*s, generator=draws) for s in ((n, classes), (n, d), (m, d)))
     return Query(logits, features, known, k, source(seed))
 
 

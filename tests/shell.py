@@ -56,9 +56,7 @@ def run(
         numbers = [{"RANK": str(i), "LOCAL_RANK": str(i)} for i in range(processes)]
         ranks = [{**meet, "WORLD_SIZE": str(processes), **number} for number in numbers]
     done = run_forked(folder, script, arguments, [{**variables, **rank} for rank in ranks])
-    assert done.returncode == status, (
-        f"{script} {arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-    )
+    assert done.returncode == status, f"{script} {arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 
 
@@ -73,9 +71,7 @@ def start_forked(
     """A process that becomes the script; it is forked off a server, which dies with this one."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the server is started with it, once
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(
-        ["torch", "torchvision", "sklearn.metrics", "tyro", "pytest", "shell"]
-    )
+    server.set_forkserver_preload(["torch", "torchvision", "sklearn.metrics", "tyro", "pytest", "shell"])
     process = server.Process(
         target=be_the_script, args=(folder, str(ROOT / script), arguments, variables, out, err)
     )
@@ -98,9 +94,7 @@ def run_forked(
             if process.exitcode is None:
                 for each in started:
                     each.kill()
-                raise TimeoutError(
-                    f"{script} {arguments} runs for 300 s: {paths[0][0].read_text()}"
-                )
+                raise TimeoutError(f"{script} {arguments} runs for 300 s: {paths[0][0].read_text()}")
         out, err = ("".join(path.read_text() for path in side) for side in zip(*paths, strict=True))
     statuses = [process.exitcode for process in started]
     status = statuses[0] if len(statuses) == 1 else int(any(statuses))
@@ -183,9 +177,7 @@ def copy(finished: Path, folder: Path, *without: str) -> Path:
     return work
 
 
-def start(
-    folder: Path, script: str, *flags: str, epochs: int = 1, processes: int = 1
-) -> subprocess.Popen:
+def start(folder: Path, script: str, *flags: str, epochs: int = 1, processes: int = 1) -> subprocess.Popen:
     """A script on the digits that has printed so many epochs and goes on."""
     process = subprocess.Popen(
         command(script, "digits", *TINY, *flags, processes=processes), cwd=folder, env=environment(), text=True,

@@ -45,12 +45,12 @@ from typing import NamedTuple, NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pt4al.agreement import read_answers
-from pt4al.console import UserError, run_script
-from pt4al.files import sha256_of, write_csv
-from pt4al.images import id_key
-from pt4al.label_forms import Said, folders_in, images_below, images_in, path_in, read_source
-from pt4al.labels import (
+from pt4al.base.console import UserError, run_script
+from pt4al.base.files import sha256_of, write_csv
+from pt4al.data.images import id_key
+from pt4al.person.agreement import read_answers
+from pt4al.person.label_forms import Said, folders_in, images_below, images_in, path_in, read_source
+from pt4al.person.labels import (
     UNSURE,
     LabelFile,
     below_pool,
@@ -91,9 +91,7 @@ class Pool:
         self.files = sorted(x.relative_to(photos).as_posix() for x in images_below(root))
         for i, file in enumerate(self.files):
             if (j := self.position_of.setdefault(id_key(file), i)) != i:
-                raise UserError(
-                    f"{self.files[j]} and {file} differ in their ending only: rename one"
-                )
+                raise UserError(f"{self.files[j]} and {file} differ in their ending only: rename one")
             self.named[stem(file)].append(i)
         if not self.files:
             raise UserError(f"{root} holds no image")
@@ -230,9 +228,7 @@ def bring_in(options: argparse.Namespace) -> None:
                 )
     first = next((one_line(f"{s.image} ({s.place})") for s in strange.values()), "")
     if strange and not new:
-        raise UserError(
-            f"none of {len(strange)} images is in {pool.photos}/pool, the first: {first}"
-        )
+        raise UserError(f"none of {len(strange)} images is in {pool.photos}/pool, the first: {first}")
     with editing(options.data_dir) as file:
         count = merge(new, pool, file, classes, options.replace)
     if strange:

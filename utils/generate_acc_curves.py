@@ -78,8 +78,7 @@ STYLES = {
     "coreset": ("#332288", "h"), "badge": ("#44AA99", "d"), "typiclust": ("#661100", "8"),
     "interval": ("#999933", "s"), "interleaved": ("#CC6677", "p"),
 }  # fmt: skip
-OTHER_COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#D55E00", "#009E73", "#882255",
-                 "#999933")  # fmt: skip
+OTHER_COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#D55E00", "#009E73", "#882255", "#999933")
 OTHER_MARKERS = "os^DvPXd"
 WORDS = {
     "main-confidence": "PT4AL", "pt4al": "PT4AL", "cold-start-interval": "PT4AL cold start",
@@ -420,9 +419,7 @@ def style(name: str) -> dict[str, str]:
     return {**look, "linestyle": "-.", "markerfacecolor": "white"}
 
 
-def draw(
-    curves: list[Curve], rows: list[Row], words: dict[str, str], options: argparse.Namespace
-) -> Figure:
+def draw(curves: list[Curve], rows: list[Row], words: dict[str, str], options: argparse.Namespace) -> Figure:
     """Learning curves, and below them the differences from the baseline where there are any."""
     points = [row for row in rows if row["quantity"] == "point"]
     if len(curves) > 1 and len({tuple(x.labels) for x in curves}) == len(curves[0].labels) == 1:
@@ -467,9 +464,7 @@ def draw_lines(
         axes[0].plot(values.mean(), line, "|", ms=16, mew=2, color=colour)
         for row in (row for row in points if row["method"] == curve.name):
             half = (row["high"] - row["low"]) / 2 if "low" in row else None
-            axes[1].errorbar(
-                row["difference"], line, xerr=half, fmt="o", ms=5, capsize=3, color=colour
-            )
+            axes[1].errorbar(row["difference"], line, xerr=half, fmt="o", ms=5, capsize=3, color=colour)
     axes[0].set_yticks(
         range(len(curves)),
         [f"{words[curve.name]} (n={len(curve.seeds)})" for curve in curves],
@@ -477,9 +472,7 @@ def draw_lines(
     )
     axes[0].invert_yaxis()
     labels = f"{curves[0].labels[0]:,} labels"
-    axes[0].set_xlabel(
-        f"test accuracy (%), {options.kind} epoch, {labels};\nevery seed, and the mean"
-    )
+    axes[0].set_xlabel(f"test accuracy (%), {options.kind} epoch, {labels};\nevery seed, and the mean")
     if points:
         (baseline,) = (curve for curve in curves if curve.name == options.baseline)
         axes[0].axvline(baseline.accuracy[options.kind].mean(), color="black", lw=1)
@@ -599,9 +592,7 @@ def aligned(rows: list[list[str]]) -> list[str]:
 # --- files and command line
 
 
-def check(
-    out: Path, tables: dict[Path, tuple[tuple[str, ...], list[Row]]], read: list[Path]
-) -> None:
+def check(out: Path, tables: dict[Path, tuple[tuple[str, ...], list[Row]]], read: list[Path]) -> None:
     """Refuse names under which something would be lost that was read, or not written by this
     program."""
     if out.suffix.lower() not in (".png", ".pdf", ".svg") and out not in tables:
@@ -717,9 +708,7 @@ def generate(options: argparse.Namespace) -> list[str]:
     compare_settings(sorted(curves, key=lambda curve: curve.name != options.baseline), notes)
     if options.baseline:
         if options.baseline not in by_name or len(curves) == 1:
-            raise Refused(
-                f"--baseline {options.baseline} asks for its runs and others, not {names}"
-            )
+            raise Refused(f"--baseline {options.baseline} asks for its runs and others, not {names}")
         rows = compare(curves, by_name[options.baseline], options.kind, notes)
         tables[out.with_name(f"{out.stem}_differences.csv")] = (DIFFERENCES, rows)
         lines += ["", f"minus {options.baseline}, {options.kind} epoch:"]

@@ -38,12 +38,12 @@ from werkzeug.serving import make_server
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pt4al.agreement import read_answers
-from pt4al.console import UserError, printable, run_script
-from pt4al.decoding import eight_bits
-from pt4al.files import read_json, write_lines
-from pt4al.images import FORMATS, id_key, sort_classes
-from pt4al.labels import (
+from pt4al.base.console import UserError, printable, run_script
+from pt4al.base.files import read_json, write_lines
+from pt4al.data.decoding import eight_bits
+from pt4al.data.images import FORMATS, id_key, sort_classes
+from pt4al.person.agreement import read_answers
+from pt4al.person.labels import (
     UNSURE,
     LabelFile,
     add_class,
@@ -123,18 +123,14 @@ class Task:
             classes = sort_classes(met - {"", UNSURE})
         if self.annotator:
             mine = [row for row in rows if row.annotator == self.annotator and row.label]
-            labels = {
-                self.position_of.get(key_of(row.file), -1): row.label for row in doubts_first(mine)
-            }
+            labels = {self.position_of.get(key_of(row.file), -1): row.label for row in doubts_first(mine)}
         return View(classes, [labels.get(i) for i in range(len(self.files))])
 
     def listed(self, index: int) -> set[str]:
         """What to_label.csv itself says of an image, in the name of this annotator."""
         path, key = self.run / "to_label.csv", key_of(self.files[index])
         rows = LabelFile(path).rows() if path.exists() else ()
-        return {
-            x.label for x in rows if x.annotator == self.annotator and key_of(x.file) == key
-        } - {""}
+        return {x.label for x in rows if x.annotator == self.annotator and key_of(x.file) == key} - {""}
 
     def answer(self, index: int, label: str, before: str | None) -> View:
         """Write the answer to an image.
@@ -150,9 +146,7 @@ class Task:
             view = self.look()
             now = view.answers[index]
             if now not in (before, label):
-                raise UserError(
-                    f"another window says {now!r} of this picture: answer again to change it"
-                )
+                raise UserError(f"another window says {now!r} of this picture: answer again to change it")
             if label != UNSURE and label not in view.classes:
                 raise UserError(f"{label!r} is no class any more: add it, or choose another")
             if said := self.listed(index) - {label, UNSURE}:
@@ -194,9 +188,7 @@ class Task:
                 open(self.photos / name, "rb") as file,
                 Image.open(file, formats=sorted(FORMATS)) as image,
             ):
-                image.draft(
-                    None, (MOST_PIXELS, MOST_PIXELS)
-                )  # a JPEG is read at a fraction of its size
+                image.draft(None, (MOST_PIXELS, MOST_PIXELS))  # a JPEG is read at a fraction of its size
                 shown = ImageOps.exif_transpose(eight_bits(image)).convert("RGB")
         except UnidentifiedImageError:
             raise UserError(f"{name} is no image that can be read") from None
@@ -375,9 +367,7 @@ def listen(port: int) -> socket.socket:
         server.bind((HOST, port))
         server.listen()
     except OSError as error:
-        raise UserError(
-            f"port {port} cannot be used ({error.strerror}): give another --port"
-        ) from None
+        raise UserError(f"port {port} cannot be used ({error.strerror}): give another --port") from None
     return server
 
 
@@ -387,17 +377,13 @@ def main() -> None:
     )
     parser.add_argument("run", type=Path, help="a run folder: runs/EXPERIMENT/RUN")
     parser.add_argument("--port", type=int, default=8000, help="of the page (default: 8000)")
-    parser.add_argument(
-        "--annotator", default="", metavar="NAME", help="who labels: a column of labels.csv"
-    )
+    parser.add_argument("--annotator", default="", metavar="NAME", help="who labels: a column of labels.csv")
     options = parser.parse_args()
     warnings.filterwarnings("ignore", module="PIL")  # of files that it reads all the same
     task = Task(options.run, options.annotator)
     waiting, n = task.view().waiting(), len(task.files)
     if not waiting:
-        print(
-            f"nothing left to label: all {n} images of {task.run} have an answer; main.py goes on"
-        )
+        print(f"nothing left to label: all {n} images of {task.run} have an answer; main.py goes on")
         return
     with listen(options.port) as server:
         port = server.getsockname()[1]

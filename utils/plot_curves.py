@@ -66,9 +66,7 @@ def draw_epochs(axes: np.ndarray, metrics: list[dict[str, str]]) -> None:
     axes[0].set_yscale("log")  # the first epochs of a cycle can be far above the rest
 
 
-def draw_cycles(
-    axis: plt.Axes, cycles: list[dict[str, str]], classes: list[dict[str, str]]
-) -> None:
+def draw_cycles(axis: plt.Axes, cycles: list[dict[str, str]], classes: list[dict[str, str]]) -> None:
     """Test accuracy and macro precision, recall and F1 by number of labels."""
     labels = column(cycles, "labels")
     for name, text in (("best", "best epoch"), ("last", "last epoch")):
@@ -136,9 +134,7 @@ def main() -> None:
     except (OSError, ValueError, KeyError, IndexError) as error:
         bare = {KeyError: f"no column {error}", IndexError: "a line of labeled/ is no image id"}
         reason = " ".join(bare.get(type(error), str(error)).split())
-        parser.exit(
-            2, f"{Path(sys.argv[0]).name}: error: {options.run} cannot be drawn: {reason}\n"
-        )
+        parser.exit(2, f"{Path(sys.argv[0]).name}: error: {options.run} cannot be drawn: {reason}\n")
 
 
 def show(run: Path, out: Path, title: str | None) -> None:

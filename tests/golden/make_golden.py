@@ -220,9 +220,7 @@ def logits(checkout: Path, work: Path) -> dict:
     for dtype in (torch.float32, torch.float64):
         torch.set_default_dtype(dtype)
         for classes in (10, 4):
-            space = Released(checkout, work / f"{dtype}{classes}").run(
-                "models/resnet.py", {}, name="resnet"
-            )
+            space = Released(checkout, work / f"{dtype}{classes}").run("models/resnet.py", {}, name="resnet")
             for mode in ("eval", "train"):
                 net = space["ResNet18"]()
                 if classes == 4:
@@ -308,15 +306,12 @@ def text_sort(checkout: Path, work: Path) -> dict:
     """make_batches.py on loss files that stand already: there is no image, so it adds no line."""
     torch.set_default_dtype(torch.float32)
     few = ["0.5", "9.9e-05", "4.41", "1e-05", "0.5", "10.0", "0.25", "0.25", "2", "0.0"]
-    many = [
-        str(float(x))
-        for x in 10 ** (5 * formula.uniform(formula.key_of("losses"), np.arange(40)) - 4)
-    ]
+    many = [str(float(x)) for x in 10 ** (5 * formula.uniform(formula.key_of("losses"), np.arange(40)) - 4)]
     cases = {
         "ties": [f"{text}_./DATA/train/{i}/{i}.png" for i, text in enumerate(few)],
         "forty": [f"{text}_./DATA/train/{i % 10}/{i}.png" for i, text in enumerate(many)],
         "underscores": [f"{10 - i}.5_./DATA/train/1/a_{i}_b.png" for i in range(10)],
-    }  # fmt: skip
+    }
     result = {}
     for name, lines in cases.items():
         released = Released(checkout, work / f"sort-{name}", {512: 8, 256: 8, 128: 8, 64: 8})
@@ -402,9 +397,7 @@ def one_step(checkout: Path, work: Path) -> dict:
     (released.folder / "loss").mkdir()
     lines = [path_of("train", number) + "\n" for number in range(0, POOL, 75)]
     # every fifth line is labelled
-    (released.folder / "loss" / "batch_0.txt").write_text(
-        "".join(line + 4 * "unused\n" for line in lines)
-    )
+    (released.folder / "loss" / "batch_0.txt").write_text("".join(line + 4 * "unused\n" for line in lines))
     released.wanted = {1}
     released.run("main.py", {1000: 4, 200: 1}, {"CYCLES": 1})
     return {"losses": released.losses, "weights": {"classifier-wide-1": released.weights[0]}}
@@ -418,9 +411,12 @@ def main() -> None:
     if torch.cuda.is_available():
         raise SystemExit("hide the GPU (CUDA_VISIBLE_DEVICES=): the numbers are the CPU's")
     versions = {
-        "torch": torch.__version__, "torchvision": torchvision.__version__, "numpy": np.__version__,
-        "opencv": cv2.__version__, "python": sys.version.split()[0],
-    }  # fmt: skip
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        "python": sys.version.split()[0],
+    }
     numbers, weights = {"commit": "9a0da4a", "versions": versions}, {}
     with tempfile.TemporaryDirectory() as folder:
         for part in (logits, learning_rates, rotation, scores, text_sort, picks, one_step, cycles):

@@ -41,7 +41,7 @@ VARIANTS: dict[str, tuple[list[str], int]] = {
     "often saved, scratch, best": (["--checkpoint-every", "1", "--init", "scratch"], 1),
     "two processes, float32, last": (["--threads", "1", "--precision", "float32", "--select", "last"], 2),
     "random baseline, warm, last": ([*RANDOM_BASELINE, "--select", "last"], 1),
-}  # fmt: skip
+}
 
 
 class Forked:
@@ -68,9 +68,7 @@ class Forked:
         return self.process.exitcode
 
 
-def start(
-    folder: Path, script: str, flags: list[str], processes: int
-) -> "Forked | subprocess.Popen":
+def start(folder: Path, script: str, flags: list[str], processes: int) -> "Forked | subprocess.Popen":
     if processes == 1:
         return Forked(folder, script, flags)
     return subprocess.Popen(
@@ -142,7 +140,7 @@ def kill_until_done(
 
     Raises:
         RuntimeError: the script ended by itself with anything but success.
-    """  # fmt: skip
+    """
     kills = 0
     while True:
         process = start(folder, script, flags, processes)
@@ -186,9 +184,7 @@ def main() -> None:
             folder = Path(top, "killed")
             folder.mkdir()
             counts = {
-                script: kill_until_done(
-                    folder, script, flags, processes, seconds[script], 15, source
-                )
+                script: kill_until_done(folder, script, flags, processes, seconds[script], 15, source)
                 for script in SCRIPTS
             }
             kills += sum(counts.values())

@@ -1,0 +1,123 @@
+"""How scripts end: one line and a proper exit status, or a traceback only where the mistake is
+ours."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class UserError(Exception):
+    """Something the user can mend: bad input, a missing step, a full disk. Printed as one line,
+    exit status 2."""
+
+
+class Waiting(Exception):
+    """A person has to label images before the run goes on. Printed as one line, exit status 3."""
+
+
+class Stopped(BaseException):
+    """A signal arrived. Not an `Exception`, so that nothing on the way catches it by accident."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+def fail(message: str) -> None:
+    """Print `SCRIPT: error: MESSAGE` on standard error as one line."""
+    text = " ".join(printable(str(message)).split())
+    print(f"{Path(sys.argv[0]).name}: error: {text}", file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """Without characters that steer a terminal."""
+    return "".join(c if c.isprintable() or c.isspace() else "?" for c in text)
+
+
+def on_signal(number: int, frame: object) -> None:
+    ignore_signals()  # the first signal stops the run; a second must not cut the saving
+    raise Stopped(number)
+
+
+def ignore_signals() -> None:
+    """Let further signals do nothing. SIG_IGN would make Python complain of one that is on its way."""
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: None)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, torch or one of its libraries says so; they share no exception."""
+    told = (
+        "OutOfMemoryError",
+        "MemoryError",
+        "bad_alloc",
+        "can't allocate memory",
+        "could not create a memory",
+    )
+    return any(text in f"{type(error).__name__}: {error}" for text in told)
+
+
+def open_streams() -> None:
+    """Let printing work whatever standard output is: closed, or of an encoding that lacks a class
+    name's letters."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller: `>&-`
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, it stays open to the end
+        getattr(sys, name).reconfigure(errors="backslashreplace")
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Call `main` and end the process with its exit status: 0, 2 (bad input), 3 (labels are awaited),
+    128 + the number of the signal that stopped it (SIGPIPE where nobody reads the output any more)."""
+    open_streams()
+    for number in SIGNALS:
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            signal.signal(number, on_signal)
+    try:
+        main()
+        sys.stdout.flush()
+        status = 0
+    except UserError as error:
+        fail(str(error))
+        status = 2
+    except Waiting as wait:
+        if os.environ.get("RANK", "0") == "0":
+            print(printable(str(wait)), flush=True)
+        status = 3
+    except Stopped as stop:
+        again = "the same command without --restart" if "--restart" in sys.argv else "the same command"
+        print(f"\nstopped by {stop}: {again} goes on from here", file=sys.stderr, flush=True)
+        status = 128 + stop.number
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to flush
+        status = 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        fail(
+            f"{error.strerror or error}: {error.filename or 'while writing'}; what was saved before is whole"
+        )
+        status = 2
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        fail(
+            "out of memory: lower --eval-batch-size or --width, or free memory; what was saved before is whole"
+        )
+        status = 2
+    leave(status)
+
+
+def leave(status: int) -> None:
+    """End the process. Under torchrun without taking the interpreter down: the threads of a process
+    group can abort that (gloo of torch 2.14, 1 of 30 runs on a busy machine), and destroying the
+    group first can hang (torch 2.4)."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        sys.exit(status)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

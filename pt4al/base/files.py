@@ -1,0 +1,214 @@
+"""Files that appear whole or not at all, checkpoints that are data (written canonically, checked
+when read), and folders that one process holds at a time."""
+
+import contextlib
+import csv
+import hashlib
+import io
+import json
+import os
+import socket
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import filelock
+import torch
+
+from pt4al.base.console import UserError, printable
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write next to `path`, flush to disk, rename over it: a reader sees the old file or the new
+    one. A link of that name is replaced, never followed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # One name a file: what a kill leaves, the next run replaces.
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.unlink(missing_ok=True)
+        with open(part, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException as error:
+        part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # "No space left on device" alone names no file
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """As `write_bytes`, in UTF-8 (names that are none keep their bytes); a file that holds this text
+    already stays as it is."""
+    data = text.encode("utf-8", "surrogateescape")
+    if not path.is_file() or path.read_bytes() != data:
+        write_bytes(path, data)
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file without their ends (LF or CRLF); a last line without an end
+    counts."""
+    text = path.read_bytes().decode("utf-8", "surrogateescape")
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    return lines[:-1] if lines[-1] == "" else lines
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """None becomes an empty field, a float six decimals, or six digits where that would be 0."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([decimals(x) if isinstance(x, float) else x for x in row] for row in rows)
+    write_text(path, text.getvalue())
+
+
+def decimals(x: float) -> str:
+    return f"{x:.6f}" if x == 0 or abs(x) >= 1e-3 else f"{x:.6g}"
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    if not path.is_file():
+        raise UserError(f"{path} is no file: move it away")
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not valid JSON ({error}); move it away or use --restart") from None
+
+
+def sha256_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@contextlib.contextmanager
+def hashed(path: Path) -> Iterator[str]:
+    """The SHA-256 of a file that is read meanwhile.
+
+    Raises:
+        UserError: it is not the same any more at the end.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist, or is no file")
+    digest = sha256_of(path)
+    yield digest
+    if sha256_of(path) != digest:
+        raise UserError(f"{path} changed while it was read: start again")
+
+
+def canonical(value: Any) -> Any:
+    """A copy of nested dicts, lists, tensors and scalars whose pickle depends on its content alone.
+
+    Tensors become contiguous and move to host memory; equal strings become one object, since pickle
+    writes an object that it has met as a reference. Without this a resumed run would write other
+    bytes than one that never stopped.
+    """
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+    if isinstance(value, dict):
+        return {canonical(k): canonical(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [canonical(v) for v in value]
+    return sys.intern(str(value)) if isinstance(value, str) else value
+
+
+def checksum(value: Any) -> str:
+    """SHA-256 over the content of a canonical value (tensors: dtype, shape, bytes)."""
+    digest = hashlib.sha256()
+
+    def add(item: Any) -> None:
+        if isinstance(item, torch.Tensor):
+            digest.update(f"{item.dtype}{tuple(item.shape)}".encode())
+            digest.update(item.reshape(-1).view(torch.uint8).numpy())
+        elif isinstance(item, dict):
+            digest.update(b"{")
+            for key, member in item.items():
+                digest.update(repr(key).encode())
+                add(member)
+        elif isinstance(item, list):
+            digest.update(b"[")
+            for member in item:
+                add(member)
+        else:
+            digest.update(repr(item).encode())
+        digest.update(b";")
+
+    add(value)
+    return digest.hexdigest()
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write a dict of tensors, scalars, strings and lists so that `load_checkpoint` can tell
+    whether it is whole."""
+    content = canonical(content)
+    content["checksum"] = checksum(content)
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of ours or of the released code into host memory; nothing in it is
+    executed.
+
+    Raises:
+        UserError: the file is missing, cut short, damaged, or holds anything but data.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch remarks on foreign pickles, then refuses them
+            content = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except OSError:
+        raise
+    # torch.load raises many kinds for what is not a checkpoint: all mean the same here.
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0][:120]
+        raise UserError(
+            f"{path} is not a usable checkpoint (cut short, damaged or unsafe): {reason}"
+        ) from None
+    net = content.get("net") if isinstance(content, dict) else None
+    if not isinstance(net, dict) or not all(isinstance(w, torch.Tensor) for w in net.values()):
+        raise UserError(f"{path} is not a checkpoint of PT4AL: it has no dict of weights named 'net'")
+    stored = content.pop("checksum", None)  # the released code's files have none
+    if stored is not None and stored != checksum(content):
+        raise UserError(f"{path} is damaged: its checksum does not match its content")
+    return content
+
+
+# --- folders in use
+
+# A lock ends with its object, so they are kept for as long as the process lives.
+HELD: list[filelock.FileLock] = []
+
+
+def lock_folder(folder: Path) -> None:
+    """Hold a folder until this process ends, however it ends.
+
+    Raises:
+        UserError: another process holds it; named by the pid and machine it left in `.holder`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, holder = filelock.FileLock(folder / ".lock"), folder / ".holder"
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        known = holder.is_file() and not holder.is_symlink()
+        who = printable(holder.read_text(errors="replace")[:80]).strip() if known else "another process"
+        raise UserError(
+            f"{folder} is in use by {who}: wait for it, stop it, or name another --run-name"
+        ) from None
+    holder.unlink(missing_ok=True)  # never written through a link
+    with open(holder, "x") as file:
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    HELD.append(lock)

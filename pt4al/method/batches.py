@@ -1,0 +1,215 @@
+"""Loss files and batch files: reading, sorting and cutting."""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from config import Config
+from pt4al.base import processes
+from pt4al.base.console import UserError
+from pt4al.base.files import read_json, read_lines, sha256_of
+from pt4al.data.images import SUFFIXES, Images, id_key
+from pt4al.run.record import Record, check_record
+from pt4al.train.seeding import generator
+
+
+def read_losses(path: Path) -> tuple[list[str], list[str]]:
+    """The loss texts and image ids of a loss file, in file order. A line is `<loss>_<id>` or
+    `<loss>@<id>`.
+
+    The first `_` or `@` splits; the id may hold either. Texts stay as written, for `sort_pool` to
+    sort either way.
+
+    Raises:
+        UserError: names the first line that is not of this form, or whose loss is no finite number
+            of 0 or more.
+    """
+    if not path.is_file():
+        raise UserError(f"loss file {path} does not exist")
+    texts, ids = [], []
+    for number, line in enumerate(read_lines(path), 1):
+        text, separator, image_id = [*re.split("([_@])", line, maxsplit=1), "", ""][:3]
+        if not separator or not image_id:
+            raise UserError(f"{path} line {number} is not <loss>_<image id>: {line[:80]!r}")
+        try:
+            loss = float(text)
+        except ValueError:
+            raise UserError(f"{path} line {number}: {text[:40]!r} is no number") from None
+        if not 0 <= loss < float("inf"):
+            raise UserError(
+                f"{path} line {number}: a loss of {text} cannot be; rotation losses are finite and 0 or more"
+            )
+        texts.append(text)
+        ids.append(image_id)
+    if not ids:
+        raise UserError(f"loss file {path} is empty")
+    if twice := [image_id for image_id, count in Counter(map(id_key, ids)).items() if count > 1]:
+        raise UserError(f"image {twice[0]!r} stands twice in {path}, and {len(twice) - 1} others")
+    return texts, ids
+
+
+def sort_pool(texts: Sequence[str], sort: str, seed: int, num_batches: int) -> np.ndarray:
+    """Positions in the order that batches are cut from, int64 (n,).
+
+    numeric: from the highest loss to the lowest (paper). lexicographic: numpy's default argsort of
+    the texts, reversed, which is what the released code does (`make_batches.py`): `9.9e-05` comes
+    before `4.41`. ascending: from the lowest to the highest. shuffled: at random by `seed`, whatever
+    the losses. interleaved: numeric, dealt out so that of the `num_batches` parts that `split` makes
+    part i holds ranks i, i + num_batches, ... Ties of the numerical orders go to the earlier
+    position.
+    """
+    losses = np.array([float(text) for text in texts])
+    if sort == "shuffled":
+        return torch.randperm(len(losses), generator=generator(seed, "shuffle")).numpy()
+    if sort == "lexicographic":
+        return np.argsort(np.array(texts))[::-1]
+    order = np.argsort(losses if sort == "ascending" else -losses, kind="stable")
+    if sort == "interleaved":
+        return np.concatenate([order[i::num_batches] for i in range(num_batches)])
+    return order
+
+
+def split(items: Sequence[str], parts: int) -> list[list[str]]:
+    """Contiguous parts in order, sizes differing by one at most, the larger first.
+
+    Raises:
+        UserError: there are more parts than items.
+    """
+    if parts > len(items):
+        raise UserError(f"num_batches is {parts} but there are only {len(items)} images")
+    size, larger = divmod(len(items), parts)
+    ends = np.cumsum([size + (i < larger) for i in range(parts)])
+    return [list(items[end - size - (i < larger) : end]) for i, end in enumerate(ends)]
+
+
+# --- batch files
+
+
+def find_batches(config: Config, pool: Images) -> tuple[list[list[int]], dict[str, Any]]:
+    """The batches of this experiment as pool positions that a cycle may choose, and what a run
+    records of their origin.
+
+    Released or hand-written files carry no record: they are taken as they are. Batches that leave
+    out part of the pool are said, and batches made from other images than the pool's.
+
+    Raises:
+        UserError: the batches are not whole, or their record disagrees with `config`.
+    """
+    folder = config.loss_dir
+    note = folder / "made_from.json"
+    record, written = read_note(note) if note.exists() else (None, {})
+    if record and not written:
+        raise UserError(f"make_batches.py did not finish {folder}: run it again")
+    batches = read_batches(folder, config.num_batches, pool.positions_by_key())
+    digest = hashlib.sha256(repr(batches).encode()).hexdigest()
+    files = {path.name: sha256_of(path) for path in batch_files(folder)}
+    covered = sum(map(len, batches))
+    if covered < len(pool):
+        processes.say(
+            f"warning: the batches of {folder} hold {covered} of the {len(pool)} images of the pool; "
+            "the others are never chosen"
+        )
+    made_from = None
+    if record:
+        made_from = {**record["parameters"], **record["inputs"]}
+        check_origin(config, record, folder)
+        if (data := record["inputs"].get("data")) is not None and data != pool.fingerprint():
+            processes.say(
+                f"warning: {folder} was made from other images than those of {config.data_dir} under the same ids"
+            )
+        changed = [name for name, digest in written.items() if files.get(name) != digest]
+        if changed:
+            processes.say(f"note: {folder}/{changed[0]} is no longer as make_batches.py wrote it")
+    made_from = {"batches": digest, "batches_made_from": made_from, "files": files}
+    return [pool.eligible(batch) for batch in batches], made_from
+
+
+def read_note(path: Path) -> tuple[Record, dict[str, str]]:
+    """The record of made_from.json, and the hashes of the files that were written; none while
+    make_batches.py is not done.
+
+    Raises:
+        UserError: it is none of ours.
+    """
+    stored = read_json(path)
+    record = check_record(stored, path)
+    files = stored.get("files")
+    if not isinstance(files, dict):
+        raise UserError(f"{path} does not name the files that were written: move it away")
+    return record, files
+
+
+def check_origin(config: Config, record: Record, folder: Path) -> None:
+    """Raise a UserError where batches were made with another seed, order, cut or reading of colours
+    than `config` says (batches of a loss file know less: only what they know is compared)."""
+    for name in ("sort", "num_batches", "channel_order", "seed"):
+        was, now = record["parameters"].get(name), getattr(config, name)
+        if was is not None and was != now:
+            raise UserError(
+                f"{folder} was made with {name} {was}, not {now}: give --{name.replace('_', '-')} {was}, "
+                "or make other batches under another --experiment"
+            )
+
+
+def batch_files(folder: Path) -> list[Path]:
+    """The loss file and the batch files of a folder, in order of their names."""
+    pattern = r"rotation_loss\.txt|batch_\d+\.txt"
+    return [path for path in sorted(folder.glob("*.txt")) if re.fullmatch(pattern, path.name)]
+
+
+def read_batches(folder: Path, num_batches: int, position_of: dict[str, int]) -> list[list[int]]:
+    """The pool positions of every batch, hardest first.
+
+    Args:
+        folder: holds `batch_0.txt` .. `batch_<num_batches - 1>.txt`, one image id a line.
+        position_of: pool position by id key (`images.id_key`).
+
+    Raises:
+        UserError: a file is missing or left over, an id is unknown, or an image stands twice.
+    """
+    batches: list[list[int]] = []
+    seen: dict[int, str] = {}
+    for i in range(num_batches):
+        path = folder / f"batch_{i}.txt"
+        if not path.is_file():
+            raise UserError(
+                f"{path} does not exist: run make_batches.py first, or put the released file there"
+            )
+        batch = []
+        for number, image_id in enumerate(read_lines(path), 1):
+            position = position_of.get(id_key(image_id))
+            place = f"{path} line {number}"
+            if several_ids(image_id, position):
+                raise UserError(f"{place} holds several image ids: one a line, please")
+            if position is None:
+                raise UserError(
+                    f"{place}: image {image_id!r} is not in the pool (looked up as {id_key(image_id)!r})"
+                )
+            if position in seen:
+                raise UserError(f"{place}: image {image_id!r} stands in {seen[position]} already")
+            seen[position] = place
+            batch.append(position)
+        if not batch:
+            raise UserError(f"{path} is empty")
+        batches.append(batch)
+    if (extra := folder / f"batch_{num_batches}.txt").exists():
+        raise UserError(
+            f"{extra} exists but num_batches is {num_batches}: set --num-batches to the number of files"
+        )
+    return batches
+
+
+def several_ids(line: str, position: int | None) -> bool:
+    """Whether a line looks like a list of ids: an image file's ending in its midst, or, where its
+    last three parts are an id of the pool, before these."""
+    if position is not None and line.startswith("pool/"):  # all of it is an id
+        return False
+    text = line if position is None else "/".join(line.replace("\\", "/").split("/")[:-3]) + "/"
+    words = re.findall(r"(\.\w+)[\s,;]+\S*/", text)
+    return any(word.lower() in SUFFIXES for word in words)

@@ -1,0 +1,111 @@
+"""The classifier: what it is trained on, and how it is judged."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from config import Config
+from pt4al.base.processes import choose_precision
+from pt4al.data.images import Images
+from pt4al.data.transforms import crop_and_flip, normalisation, normaliser
+from pt4al.train.network import describe
+from pt4al.train.scoring import score
+from pt4al.train.seeding import crop_draws
+from pt4al.train.training import Task
+
+
+class Classification:
+    """A pool to train a classifier on and a test set to judge it by.
+
+    Attributes:
+        description: what checkpoints of the classifier say of themselves.
+    """
+
+    def __init__(self, config: Config, pool: Images, test: Images) -> None:
+        self.config, self.pool, self.test = config, pool, test
+        self.precision = choose_precision(config.precision, pool.device)
+        mean, std = normalisation(config, pool)
+        self.normalise = normaliser(mean, std, pool.device)
+        self.description = describe(config, pool, len(pool.classes), mean, std)
+
+    def task(self, positions: Tensor) -> Task:
+        """Training on the pool images at `positions`, int64 (n,), cropped and mirrored at random."""
+        config, pool = self.config, self.pool
+
+        def passes(cycle: int, epoch: int, repeat: int):
+            draws = crop_draws(config.seed, len(pool), config.crop_padding, cycle, epoch, repeat)
+            rows, columns, flips = (draw.to(pool.device) for draw in draws)
+
+            def of(images: Tensor, at: Tensor):
+                flip = flips[at] & config.flip
+                images = crop_and_flip(images, rows[at], columns[at], flip, config.crop_padding)
+                yield self.normalise(images), pool.labels[at]
+
+            return of
+
+        return Task(
+            pool=pool,
+            positions=positions,
+            passes=passes,
+            num_passes=1,
+            evaluate=self.evaluate if len(self.test) else None,
+            eval_cost=len(self.test),
+            labels=len(positions),
+            repeats=max(1, math.ceil(config.min_epoch_images / len(positions))),
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            milestones=config.milestones,
+        )
+
+    def logits(
+        self,
+        net: nn.Module,
+        images: Images,
+        positions: Tensor,
+        precision: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """float32 (len(positions), classes) in host memory: eval mode, no augmentation."""
+
+        def forward(net: nn.Module, batch: Tensor, _: Tensor) -> Tensor:
+            return net(self.normalise(batch))
+
+        return score(net, images, positions, forward, len(images.classes), self.config, precision)
+
+    def logits_and_features(self, net: nn.Module, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """float32 (n, classes) and (n, d) of pool images, d numbers being the input of the last
+        layer; as `logits`, by one pass."""
+        classes = len(self.pool.classes)
+
+        def forward(net: nn.Module, batch: Tensor, _: Tensor) -> Tensor:
+            features = net.features(self.normalise(batch))
+            return torch.cat([net.linear(features), features], 1)
+
+        columns = classes + net.linear.in_features
+        both = score(net, self.pool, positions, forward, columns, self.config)
+        return both[:, :classes].contiguous(), both[:, classes:].contiguous()
+
+    def test_logits(self, net: nn.Module) -> Tensor:
+        return self.logits(net, self.test, torch.arange(len(self.test)), self.precision)
+
+    def evaluate(self, net: nn.Module) -> tuple[float, float]:
+        """Mean loss and accuracy in percent on the test set."""
+        labels, logits = self.test.labels.cpu(), self.test_logits(net)
+        accuracy = 100 * (logits.argmax(1) == labels).sum().item() / len(labels)
+        return F.cross_entropy(logits, labels).item(), accuracy
+
+    def per_class(self, net: nn.Module, cycle: int) -> list[list[object]]:
+        """Rows of per_class.csv; a class that was never predicted has precision 0, one without test
+        images recall 0."""
+        if not len(self.test):
+            return []
+        from sklearn.metrics import precision_recall_fscore_support  # takes a second to import
+
+        truth, predicted = self.test.labels.cpu().numpy(), self.test_logits(net).argmax(1).numpy()
+        every = range(len(self.test.classes))
+        table = precision_recall_fscore_support(truth, predicted, labels=every, zero_division=0.0)
+        return [
+            [cycle, name, int(support), float(precision), float(recall), float(f1)]
+            for name, precision, recall, f1, support in zip(self.test.classes, *table, strict=True)
+        ]

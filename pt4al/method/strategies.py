@@ -1,0 +1,160 @@
+"""Query strategies: a `Query` -> k positions into its candidates, int64 (k,), the most wanted first.
+
+Each strategy is a pure function; ties go to the earlier candidate. Only `random`, `badge` and
+`typiclust` draw from the generator. A strategy is added here: its function, its line in
+`STRATEGIES`, and in the sets below what it looks at beside logits; and its name in config.py, whose
+page in docs/ `python tests/docs/test_docs.py` then writes anew.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pt4al.method.diversity import k_centres, kmeans, spread_outer_products, typical_points
+
+
+@dataclass(frozen=True)
+class Query:
+    """What a strategy may look at, all in host memory. What it does not ask for has no columns.
+
+    Attributes:
+        logits: float32 (n, classes) of the candidates by the current classifier.
+        features: float32 (n, d), the input of the network's last layer; of the pretext network for
+            strategies of `PRETEXT`, else of the classifier.
+        labelled_features: float32 (m, d), the same of the m images that are labelled already.
+        k: how many to choose, n at most.
+        generator: the only source of randomness.
+    """
+
+    logits: Tensor
+    features: Tensor
+    labelled_features: Tensor
+    k: int
+    generator: torch.Generator
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+
+Strategy = Callable[[Query], Tensor]
+
+
+def even_intervals(n: int, k: int) -> Tensor:
+    """int64 (k,): positions floor(j * n / k), j = 0..k-1. The released code's `j * 5` is k = n /
+    5."""
+    return torch.arange(k) * n // k
+
+
+def smallest(score: Tensor, k: int) -> Tensor:
+    return score.argsort(stable=True)[:k]
+
+
+def confidence(query: Query) -> Tensor:
+    """Smallest top-1 softmax probability (paper, section 3.3; Lewis and Gale 1994)."""
+    return smallest(query.logits.softmax(1).amax(1), query.k)
+
+
+def normalized_confidence(query: Query) -> Tensor:
+    """As `confidence`, with each row of logits divided by its L2 norm first (released code,
+    `get_plabels2`)."""
+    return smallest(F.normalize(query.logits, dim=1).softmax(1).amax(1), query.k)
+
+
+def entropy(query: Query) -> Tensor:
+    """Largest entropy of the softmax (Shannon 1948; Settles 2009, section 3.1)."""
+    log_p = query.logits.log_softmax(1)
+    return smallest((log_p.exp() * log_p).sum(1), query.k)
+
+
+def margin(query: Query) -> Tensor:
+    """Smallest difference between the two largest softmax probabilities (Scheffer et al. 2001)."""
+    top = query.logits.softmax(1).topk(2, dim=1).values
+    return smallest(top[:, 0] - top[:, 1], query.k)
+
+
+def class_balanced(query: Query) -> Tensor:
+    """Up to k // classes per predicted class in candidate order, the rest from what remains, in
+    order.
+
+    The set is that of the released code's `get_plabels`, which fills up class by class.
+    """
+    classes = query.logits.shape[1]
+    predicted = F.one_hot(query.logits.argmax(1), classes)
+    rank_in_class = (predicted.cumsum(0) * predicted).sum(1)  # from 1, by predicted class
+    within_quota = rank_in_class <= query.k // classes
+    return torch.cat([within_quota.nonzero()[:, 0], (~within_quota).nonzero()[:, 0]])[: query.k]
+
+
+def interval(query: Query) -> Tensor:
+    """Even intervals along the candidates, whatever the network says."""
+    return even_intervals(len(query), query.k)
+
+
+def random(query: Query) -> Tensor:
+    """k candidates drawn without replacement."""
+    return torch.randperm(len(query), generator=query.generator)[: query.k]
+
+
+def coreset(query: Query) -> Tensor:
+    """Greedy k-centres: time and again the candidate farthest from all that is labelled or chosen
+    (Sener and Savarese 2018, algorithm 1; Euclidean distance of features).
+
+    The paper refines this start by an integer program for a radius robust to outliers; like most
+    comparisons since, ours stops at the greedy 2-approximation. With nothing labelled it begins at
+    the candidate nearest to the mean (the paper does not say; JordanAsh/badge takes the first).
+    Costs O(n d (m + k)) time: 1,000 of 50,000 at d = 512 in seconds.
+    """
+    return k_centres(query.features, query.labelled_features, query.k)
+
+
+def badge(query: Query) -> Tensor:
+    """k-means++ seeding on gradient embeddings (Ash et al. 2020, algorithm 1).
+
+    The embedding of a candidate is the gradient of the loss with respect to the last layer, were
+    the predicted class the true one: (softmax - one-hot) outer features. As in the official code
+    (JordanAsh/badge, badge_sampling.py) the first pick is the longest embedding, where k-means++
+    draws it uniformly, and the bias is left out. Costs O(n (classes + d) k) time.
+    """
+    p = query.logits.double().softmax(1)  # of a sure prediction float32 would leave no 1 - p
+    residual = p - F.one_hot(p.argmax(1), p.shape[1])
+    return spread_outer_products(residual, query.features, query.k, query.generator)
+
+
+def typiclust(query: Query) -> Tensor:
+    """The most typical candidate of each cluster, clusters without labels and large ones first
+    (Hacohen et al. 2022, section 3; TPC_RP, their variant with K-means).
+
+    min(m + k, 500) clusters of candidates and labelled images, on L2-normalised features of a
+    network trained without labels: here that of the pretext task. Typicality is the inverse mean
+    distance to the nearest 20 in the cluster; the official code (avihu111/TypiClust, typiclust.py)
+    measures squared distances, drops clusters of 5 as well as smaller ones, and clusters the whole
+    pool. Neighbours are its min(20, half) of the cluster's images that are neither labelled nor
+    chosen. Costs a clustering, O(n d * clusters) a pass, of 1,000 of 50,000 about 10 s.
+    """
+    n, m = len(query), len(query.labelled_features)
+    points = F.normalize(torch.cat([query.features, query.labelled_features]), dim=1)
+    seed = int(torch.randint(2**31, (1,), generator=query.generator))
+    clusters = kmeans(points, min(m + query.k, 500), seed)
+    return typical_points(points[:n], clusters[:n], clusters[n:], query.k)
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "confidence": confidence,
+    "normalized_confidence": normalized_confidence,
+    "entropy": entropy,
+    "margin": margin,
+    "class_balanced": class_balanced,
+    "interval": interval,
+    "random": random,
+    "coreset": coreset,
+    "badge": badge,
+    "typiclust": typiclust,
+}
+# What they look at, where that is not the logits alone; nothing else is computed.
+BLIND = {"interval", "random"}  # nothing
+FEATURES = {"coreset", "badge"}  # the classifier's features
+PRETEXT = {"typiclust"}  # the pretext network's features instead of logits
+LABELLED = {"coreset", "typiclust"}  # features of the labelled images too

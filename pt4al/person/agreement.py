@@ -1,0 +1,122 @@
+"""What label files say together: one answer an image, who disagrees, and how much."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+
+from pt4al.base.console import UserError
+from pt4al.data.images import id_key
+from pt4al.person.labels import UNSURE, LabelFile, below_pool, check_class, check_known, one_line
+
+
+@dataclass
+class Answers:
+    """What label files say of a pool.
+
+    Attributes:
+        labels: class or `?` by pool position; images on which annotators disagree are not in it.
+        disagreements: file, label, annotator of every answer to such an image.
+        notes: lines for the person.
+    """
+
+    labels: dict[int, str] = field(default_factory=dict)
+    disagreements: list[list[str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_answers(files: Iterable[Path], position_of: dict[str, int], classes: Sequence[str]) -> Answers:
+    """Read label files as one.
+
+    Args:
+        files: those that are not there are left out.
+        position_of: pool position by id key (`Images.positions_by_key`).
+        classes: those of classes.txt, or none: any name is a class.
+
+    Raises:
+        UserError: names the line: an unknown class, or two classes for one image by one person.
+    """
+    said: dict[int, dict[str, tuple[str, str]]] = {}  # position -> annotator -> label, place
+    strange: list[str] = []
+    both: set[int] = set()
+    named: dict[int, str] = {}
+    known, checked = frozenset(classes), {UNSURE}
+    for path in files:
+        if not path.exists():
+            continue
+        for row in LabelFile(path).rows():
+            if not row.label:
+                continue
+            place = f"{path} line {row.line}"
+            position = position_of.get(id_key(below_pool(row.file)))
+            if position is None:  # below a folder that is called pool itself
+                position = position_of.get(id_key(f"pool/{row.file.rpartition('/pool/')[2]}"))
+            if position is None:
+                strange.append(f"{place}: {row.file}")
+                continue
+            if row.label not in checked:
+                check_class(row.label, f"{place}: ")
+                check_known(row.label, known, place)
+                checked.add(row.label)
+            named[position] = below_pool(row.file)
+            by_annotator = said.setdefault(position, {})
+            label, before = by_annotator.setdefault(row.annotator, (row.label, place))
+            if UNSURE in (label, row.label) and label != row.label:
+                both.add(position)
+            if label == UNSURE:
+                by_annotator[row.annotator] = row.label, place
+            elif row.label not in (label, UNSURE):
+                who = f"annotator {row.annotator!r}" if row.annotator else "no annotator named"
+                raise UserError(
+                    f"{place}: {row.file} has two labels, {label!r} ({before}) and {row.label!r}, {who}: keep one"
+                )
+    answers = Answers(notes=agreement(said))
+    if both:
+        answers.notes.append(f"a class and a `?` of one person, images: {len(both)}; the class counts")
+    for position, by_annotator in said.items():
+        labels = {label for label, _ in by_annotator.values()}
+        if "" in by_annotator:
+            answers.labels[position] = by_annotator[""][0]
+        elif len(labels) == 1:
+            answers.labels[position] = labels.pop()
+        else:
+            answers.disagreements += [[named[position], x, who] for who, (x, _) in by_annotator.items()]
+    if strange:
+        answers.notes.append(
+            f"{len(strange)} rows are of images that are not in the pool, the first: {one_line(strange[0])}"
+        )
+    if twins := similar({label for label in answers.labels.values() if label != UNSURE}):
+        answers.notes.append(f"two classes, or one? {twins[0]!r} and {twins[1]!r}")
+    return answers
+
+
+def similar(names: set[str]) -> tuple[str, str] | None:
+    """Two names that differ in case or spaces only."""
+    seen: dict[str, str] = {}
+    for name in sorted(names):
+        other = seen.setdefault("".join(name.casefold().split()), name)
+        if other != name:
+            return other, name
+    return None
+
+
+def agreement(said: dict[int, dict[str, tuple[str, str]]]) -> list[str]:
+    """For each two annotators how often they agree on images that both have seen, and Cohen's kappa
+    (Cohen 1960)."""
+    people = sorted({who for by_annotator in said.values() for who in by_annotator} - {""})
+    notes = []
+    for a, b in combinations(people, 2):
+        pairs = [(x[a][0], x[b][0]) for x in said.values() if a in x and b in x]
+        if pairs:
+            same = sum(x == y for x, y in pairs)
+            who = one_line(f"annotators {a} and {b}")
+            notes.append(f"{who} agree on {same} of {len(pairs)} images, kappa {kappa(pairs):.2f}")
+    return notes
+
+
+def kappa(pairs: list[tuple[str, str]]) -> float:
+    """Cohen's kappa; 1 where both always say one and the same thing."""
+    from sklearn.metrics import cohen_kappa_score  # takes a second to import
+
+    first, second = zip(*pairs, strict=True)
+    return 1.0 if len({*first, *second}) == 1 else float(cohen_kappa_score(first, second))

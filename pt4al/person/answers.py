@@ -1,0 +1,260 @@
+"""A pool that a person labels: what is asked, what waits, and the answers that a cycle trains with.
+
+A run asks by `to_label.csv` (and the same for Label Studio) and reads what the person says in
+`labels.csv` and in that file itself. What a cycle trains with is taken once, when all that was
+asked is answered, and stands in the state of the run from then on: a file that changes later takes
+effect at the next cycle.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from config import Config
+from pt4al.base import processes
+from pt4al.base.console import UserError
+from pt4al.base.files import read_json, read_lines, write_csv, write_json, write_lines, write_text
+from pt4al.data.images import Images, id_key, sort_classes
+from pt4al.person import label_studio
+from pt4al.person.agreement import Answers, read_answers
+from pt4al.person.labels import UNSURE, LabelFile, clean, read_classes
+from pt4al.run.tables import Taken
+
+REVIEWED = 20
+
+
+class Person:
+    """The person who labels `pool`, reached by files.
+
+    Attributes:
+        folder: the folder of photographs, with labels.csv and classes.txt.
+        tables: the run folder, where it is written what to label.
+        takes_all: whether every label there is is trained on, whoever was asked for it.
+    """
+
+    def __init__(self, config: Config, pool: Images, test: Images, tables: Path, takes_all: bool) -> None:
+        self.config, self.pool, self.tables, self.takes_all = config, pool, tables, takes_all
+        self.test = replace(test, classes=[clean(name) for name in test.classes])
+        self.folder = Path(config.data_dir)
+        self.position_of = {key: pool.copies.get(i, i) for key, i in pool.positions_by_key().items()}
+        if config.select == "best" and not len(test):
+            raise UserError(
+                "select is best: a test set drawn from the pool, or none, is no ground to choose epochs by: "
+                "use --select last"
+            )
+
+    # --- what is asked
+
+    def take(self, labeled: list[list[int]], before: Taken | None) -> Taken | str:
+        """The answers for the cycle that was asked for last, or, where some are missing, what to
+        say. Called by rank 0.
+
+        Args:
+            labeled: pool positions by cycle, in the order chosen.
+            before: the answers that the cycle before trained with.
+
+        Raises:
+            UserError: a label file cannot be used, or there is nothing to train on.
+        """
+        classes = read_classes(self.folder)
+        if odd := sorted(set(self.test.classes) - set(classes)) if classes else []:
+            raise UserError(f"{self.folder}/test has a class {odd[0]!r} that is not in classes.txt")
+        answers = self.read(classes)
+        for note in answers.notes:
+            processes.say(note)
+        asked = [*self.pool.drawn, *(i for picks in labeled for i in picks)]
+        missing = [i for i in asked if i not in answers.labels]
+        known = classes or sort_classes(
+            {*self.test.classes, *answers.labels.values(), *(before or {}).get("classes", [])} - {UNSURE}
+        )
+        self.write_asked(asked)
+        self.write_requests(missing, answers, known)
+        if missing:
+            return self.waiting(missing, labeled)
+        return self.settle(answers, labeled, before, classes)
+
+    def check(self) -> None:
+        """Raise a UserError where a label file cannot be used."""
+        self.read(read_classes(self.folder))
+
+    def read(self, classes: Sequence[str]) -> Answers:
+        files = self.folder / "labels.csv", self.tables / "to_label.csv"
+        return read_answers(files, self.position_of, classes)
+
+    def write_asked(self, asked: list[int]) -> None:
+        """asked.txt: all that this run has ever asked for, also before --restart; and labeled/test.txt."""
+        path, ids = self.tables / "asked.txt", [self.pool.ids[i] for i in asked]
+        earlier = read_lines(path) if path.exists() else []
+        write_lines(path, dict.fromkeys([*earlier, *ids]))
+        if self.pool.drawn:
+            drawn = [self.pool.ids[i] for i in self.pool.drawn]
+            write_lines(self.tables / "labeled" / "test.txt", drawn)
+
+    def write_requests(self, missing: list[int], answers: Answers, classes: Sequence[str]) -> None:
+        """to_label.csv with what waits, and below it the answers that stand in it alone, as they were
+        written; the same for Label Studio; and what annotators disagree on."""
+        path, shared = self.tables / "to_label.csv", self.folder / "labels.csv"
+        known = {row[1:] for row in LabelFile(shared).rows()} if shared.exists() else set()
+        file = LabelFile(path, create=True)
+        kept = [
+            line
+            for row, line in zip(file.rows(), file.lines, strict=True)
+            if row.label and row[1:] not in known
+        ]
+        file.ask([self.pool.ids[i] for i in missing], kept)
+        if file.lines:
+            file.write()
+        else:
+            path.unlink(missing_ok=True)
+        header = ["file_name", "label", "annotator"]
+        write_or_remove(self.tables / "disagreements.csv", header, answers.disagreements)
+        for_studio = self.tables / "to_label.json", self.tables / "label_config.xml"
+        if missing:
+            write_json(for_studio[0], label_studio.tasks([self.pool.ids[i] for i in missing]))
+            write_text(for_studio[1], label_studio.label_config(classes))
+        else:
+            for path in for_studio:
+                path.unlink(missing_ok=True)
+
+    def waiting(self, missing: list[int], labeled: list[list[int]]) -> str:
+        """What is said where labels are missing."""
+        cycle, path = len(labeled) - 1, self.tables / "to_label.csv"
+        new = {*labeled[-1], *(self.pool.drawn if cycle == 0 else ())}
+        earlier = len(set(missing) - new)
+        test = len(set(missing) & set(self.pool.drawn) & new)
+        parts = [
+            f"cycle {cycle} waits for {len(missing) - earlier} of {len(new)} labels",
+            f"{test} of them to test by" if test else "",
+            f"and {earlier} of earlier cycles" if earlier else "",
+        ]
+        if (self.tables / "disagreements.csv").exists():
+            parts.append(f"see {self.tables}/disagreements.csv too")
+        return (
+            f"{', '.join(filter(None, parts))}: {path}; label them (python utils/label_images.py {self.tables}) "
+            "and give the same command again"
+        )
+
+    # --- what is answered
+
+    def settle(
+        self, answers: Answers, labeled: list[list[int]], before: Taken | None, classes: list[str]
+    ) -> Taken:
+        """The answers as a cycle uses them; `classes` are those of classes.txt."""
+        drawn, picks = self.pool.drawn, [i for cycle in labeled for i in cycle]
+        taken = set() if self.takes_all else self.ever_asked()
+        kept = set(before["positions"].tolist()) if before else set()
+        unasked = sorted(
+            i
+            for i in answers.labels.keys() - {*drawn, *picks}
+            if i in kept or i not in taken  # what was used once is not taken back
+        )
+        labels = {i: answers.labels[i] for i in [*picks, *unasked, *drawn]}
+        sure = [i for i in [*picks, *unasked] if labels[i] != UNSURE]
+        test = [i for i in drawn if labels[i] != UNSURE]
+        of_training = {labels[i] for i in sure}
+        if len(of_training) < 2:
+            found = f"all {len(sure)} labels are {of_training.pop()!r}" if sure else "no image has a label"
+            raise UserError(
+                f"{found}: a classifier needs 2 classes; add rows of other images to {self.folder}/labels.csv, "
+                "or raise --labels-per-cycle and --restart"
+            )
+        met = of_training | {labels[i] for i in test} | set(self.test.classes)
+        # A class that nobody names any more was a slip of the pen.
+        known = classes or [name for name in (before["classes"] if before else []) if name in met]
+        classes = [*known, *sort_classes(met - set(known))]
+        was = named(before) if before else {}
+        now = {i: label for i, label in labels.items() if label != UNSURE}
+        changed = sum(now.get(i) != label for i, label in was.items())
+        if changed:
+            processes.say(
+                f"{changed} labels of earlier cycles changed: used from cycle {len(labeled) - 1} on; --restart trains "
+                "everything again and asks for nothing that is labelled"
+            )
+        return {
+            "classes": classes,
+            "positions": torch.tensor(sure),
+            "labels": torch.tensor([classes.index(labels[i]) for i in sure]),
+            "test_positions": torch.tensor(test, dtype=torch.int64),
+            "test_labels": torch.tensor([classes.index(labels[i]) for i in test], dtype=torch.int64),
+            "test_images": len(self.test) or len(test),
+            "asked": len({*picks, *drawn}),
+            "unsure": sum(labels[i] == UNSURE for i in [*picks, *drawn]),
+            "unasked": len(sure) - sum(labels[i] != UNSURE for i in picks),
+            "changed": changed,
+        }
+
+    def ever_asked(self) -> set[int]:
+        """Positions that a run on these images has ever asked for: what is labelled for one is
+        not used by another before that asks for it too, nor by itself after --restart: they could
+        not be compared any more."""
+        found: set[int] = set()
+        for path in sorted(self.config.runs_dir.parent.glob("*/*/asked.txt")):
+            if path.parent == self.tables or self.shares(path.with_name("config.json")):
+                found |= {self.position_of.get(id_key(line), -1) for line in read_lines(path)}
+        return found - {-1}
+
+    def shares(self, path: Path) -> bool:
+        """Whether a config.json is of a run on the same images, or at least on the same folder."""
+        try:
+            record = read_json(path)
+            folder = Path(record["other_parameters"]["data_dir"])
+            same = record["inputs"]["data"] == self.pool.fingerprint()
+            return same or folder.resolve() == self.folder.resolve()
+        except (UserError, KeyError, TypeError, ValueError):
+            return False  # not written by this code
+
+    # --- what follows from them
+
+    def test_images(self, pool: Images, taken: Taken) -> Images:
+        """The test set, its labels in the order of the classes of `pool`."""
+        if len(self.test):
+            place = torch.tensor([pool.classes.index(name) for name in self.test.classes])
+            labels = place.to(pool.device)[self.test.labels]
+            pixels, ids = self.test.pixels, self.test.ids
+        else:
+            at = taken["test_positions"]
+            pixels = self.pool.pixels[at.to(self.pool.pixels.device)]
+            labels = taken["test_labels"].to(pool.device)
+            ids = [pool.ids[i] for i in at.tolist()]
+        return Images(pixels, labels, ids, pool.classes, pool.device, pool.streams)
+
+
+def named(taken: Taken) -> dict[int, str]:
+    """The class of each image that is trained on or tested by, by position."""
+    names = taken["classes"]
+    return {
+        i: names[label]
+        for at, labels in (("positions", "labels"), ("test_positions", "test_labels"))
+        for i, label in zip(taken[at].tolist(), taken[labels].tolist(), strict=True)
+    }
+
+
+def doubtful(
+    taken: Taken, positions: Sequence[int], logits: Tensor, classes: Sequence[str], cycle: int
+) -> list[list[Any]]:
+    """The labels that a classifier which has not seen them finds least likely, at most 20: cycle,
+    position, label, prediction, probability of the label.
+
+    Args:
+        positions: pool positions of images that were not labelled when it was trained.
+        logits: float32 (len(positions), len(classes)), its outputs for them; it knows `classes`. A
+            class that it has never met tells nothing.
+    """
+    names, p = named(taken), logits.softmax(1)
+    rows = []
+    for i, row in zip(positions, p, strict=True):
+        if names[i] in classes:
+            likely = row[list(classes).index(names[i])].item()
+            rows.append([cycle, i, names[i], classes[int(row.argmax())], likely])
+    return sorted(rows, key=lambda row: row[4])[:REVIEWED]
+
+
+def write_or_remove(path: Path, header: Sequence[str], rows: list[list[str]]) -> None:
+    if rows:
+        write_csv(path, header, rows)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,269 @@
+"""What a run leaves behind, and how it goes on: its lock, its record, last.pth and the tables made
+from it.
+
+Everything in a run folder but config.json is a function of the state in last.pth. A run that goes
+on writes those files anew from the state, so they never hold a row twice or half, whenever the run
+was killed.
+"""
+
+import os
+import re
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from config import Config
+from pt4al.base import processes
+from pt4al.base.console import Stopped, UserError
+from pt4al.base.files import load_checkpoint, lock_folder, read_json, save_checkpoint, write_json
+from pt4al.run import events
+from pt4al.run.record import Record, check_record, compare, environment, make_record
+from pt4al.run.tables import Seconds, State, read_seconds, table_files, write_labeled, write_tables
+
+# Of the time, at most: a fast GPU ends an epoch sooner than a disk takes weights.
+SAVING_SHARE = 0.02
+
+
+class RunFolder:
+    """The two folders of a run, `checkpoint/<experiment>/<run>` and `runs/<experiment>/<run>`,
+    locked while in use.
+
+    Only rank 0 reads or writes; `open` gives its state to every process.
+    """
+
+    def __init__(self, config: Config, script: str, default_name: str) -> None:
+        self.config, self.script = config, script
+        self.name = config.run_name or default_name
+        self.tables = config.runs_dir / self.name
+        self.weights = config.checkpoint_dir / self.name
+        self.last = self.weights / "last.pth"
+        self.previous = self.weights / "previous.pth"
+        self.last_is_whole = True
+        self.saved: tuple[int, ...] | None = None
+        self.saved_at, self.saving_seconds = 0.0, 0.0
+        self.pending: State | None = None
+        self.seconds: Seconds = {}
+        self.record: Record = {}
+        self.ids: list[str] = []
+
+    def __enter__(self) -> "RunFolder":
+        """Hold the folder until this process ends.
+
+        Raises:
+            UserError: another process holds it.
+        """
+        if self.config.tensorboard:
+            events.check_package()
+        processes.from_main(self._lock)
+        return self
+
+    def _lock(self) -> None:
+        for folder in (self.tables, self.weights):  # which may be links to elsewhere
+            lock_folder(folder)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """A run stopped by a signal, by the end of another process, or because nobody reads its
+        output, saves the last whole epoch, whatever `checkpoint_every` says."""
+        if kind in (Stopped, processes.PeerLost, BrokenPipeError):
+            self.save()
+
+    # --- at the start
+
+    def open(self, inputs: dict[str, Any], ids: list[str]) -> State | None:
+        """Compare the folder's records with ours, and return the state to go on from, if any.
+
+        Args:
+            inputs: hashes of the data and of the files used, for the record.
+            ids: the image ids of the pool, to name what was labelled.
+
+        Raises:
+            UserError: it was made with other parameters or inputs, or the processes read different
+                inputs.
+        """
+        processes.check_same(inputs, "data or batches")
+        self.ids = ids
+        self.record, state = processes.from_main(lambda: self._open(inputs))
+        self.pending = None if state is None else dict(state)
+        return state
+
+    def _open(self, inputs: dict[str, Any]) -> tuple[Record, State | None]:
+        ours = make_record(self.config, self.script, self.name, inputs)
+        stored = self.tables / "config.json"
+        if self.config.restart:
+            self._set_aside(inputs, stored)
+            self._delete()
+        known = [check_record(read_json(stored), stored)] if stored.exists() else []
+        state = self._read_state()
+        if state is not None:
+            known.append(state["record"])
+        if not known and (others := self._files()):
+            raise UserError(
+                f"{others[0]} is there but no record of the run that it belongs to: move it away, give another "
+                "--run-name, or --restart to delete it"
+            )
+        for record in known:
+            compare(record, ours, self.tables)
+        for code in {record["code"] for record in known} - {ours["code"]}:
+            processes.say(
+                f"note: {self.tables} was begun by version {code} of this code, this is {ours['code']}"
+            )
+        record = known[-1] if known else ours  # of the code that began the run
+        self.seconds = read_seconds(self.tables) if state else {}
+        if state is not None and state["finished"]:
+            self.previous.unlink(missing_ok=True)
+        if not stored.exists() or not (state and state["finished"]):
+            self._write_record(stored, record, ours, begun=state is not None)
+        return record, state
+
+    def _write_record(self, path: Path, record: Record, ours: Record, begun: bool) -> None:
+        """config.json: the record, every other parameter, the machine, and the other versions of
+        the code, and machines, that went on with the run."""
+        known = read_json(path) if path.exists() else {}
+        others = {k: v for k, v in asdict(self.config).items() if k not in (*record["parameters"], "restart")}
+        here = environment(self.config)
+        made_with = (known.get("made_with") if begun else None) or here
+        content = {**record, "other_parameters": others, "made_with": made_with}
+        changed = [
+            f"{k} {v}" for k, v in here.items() if not k.startswith("git_") and v != made_with.get(k, v)
+        ]
+        later = list(known.get("went_on_with", []))
+        if changed or ours["code"] != record["code"]:
+            later.append(", ".join([ours["code"], *changed]))
+        if later:
+            content["went_on_with"] = list(dict.fromkeys(later))
+        if content != known:
+            write_json(path, content)
+
+    def _set_aside(self, inputs: dict[str, Any], stored: Path) -> None:
+        """Answers in to_label.csv outlive --restart, but not for other images."""
+        asked, path = self.tables / "asked.txt", self.tables / "to_label.csv"
+        if not asked.exists() or not stored.exists():
+            return
+        if check_record(read_json(stored), stored)["inputs"].get("data") == inputs["data"]:
+            return
+        asked.unlink()
+        if path.exists():
+            os.replace(path, aside := path.with_name("to_label_of_other_images.csv"))
+            processes.say(f"{path} was of other images: it is {aside.name} now")
+
+    def _delete(self) -> None:
+        """Delete what this class and its callers write, by name: other files are not ours."""
+        for path in (*self._files(), self.tables / "config.json"):
+            path.unlink(missing_ok=True)
+
+    def _files(self) -> list[Path]:
+        """What this class and its callers have written here, the record apart."""
+        pattern = r"(last|previous|main_\d+)\.pth"
+        weights = [x for x in sorted(self.weights.glob("*.pth")) if re.fullmatch(pattern, x.name)]
+        return [*weights, *table_files(self.tables), *events.event_files(self.tables)]
+
+    def _read_state(self) -> State | None:
+        """last.pth, or the one before it where last.pth is missing or damaged (which is said)."""
+        problems = []
+        for path in (self.last, self.previous):
+            if not path.exists():
+                continue
+            try:
+                state = load_checkpoint(path)
+            except UserError as error:
+                problems.append(str(error))
+                continue
+            check_record(state.get("record"), path)
+            if not is_state(state, len(self.ids)):
+                raise UserError(f"{path} is not the state of a run: use --restart, or move it away")
+            if problems:
+                processes.say(f"{'; '.join(problems)}; going on from {path}")
+            self.last_is_whole = path == self.last
+            self.saved = position(state)
+            return state
+        if problems:
+            raise UserError(f"{'; '.join(problems)}; no whole state is left: use --restart to begin anew")
+        return None
+
+    # --- while it runs
+
+    def keep(self, state: State) -> None:
+        """Remember the state at the end of an epoch, for `save` now or when a signal stops the
+        run."""
+        self.pending = {**state, "record": self.record}
+
+    def keep_choice(self, state: State) -> None:
+        """Save what is chosen for the next cycle, and what a person has answered, beside the state of
+        the last epoch, by which it was chosen."""
+        if self.pending is None:  # nothing is trained yet
+            self.keep(state)
+        chosen = {name: state[name] for name in ("labeled", "answers", "review")}
+        self.pending = {**self.pending, **chosen}
+        self.save()
+        self.write_tables(state)  # which has the row of the cycle that is done
+
+    def save(self) -> None:
+        """Write the remembered state, after every table that follows from it, unless it is on disk."""
+        state = self.pending
+        if state is None or not processes.is_main() or self.saved == position(state):
+            return
+        began = time.perf_counter()
+        self.write_tables(state)
+        if self.last.exists() and self.last_is_whole:
+            os.replace(self.last, self.previous)
+        save_checkpoint(self.last, state)
+        self.last_is_whole, self.saved = True, position(state)
+        self.saved_at = time.perf_counter()
+        self.saving_seconds = self.saved_at - began
+
+    def saving_is_cheap(self) -> bool:
+        """Whether so much time has passed since the last saving that another one takes a small
+        share of it."""
+        return self.saving_seconds <= SAVING_SHARE * (time.perf_counter() - self.saved_at)
+
+    def finish(self, state: State) -> None:
+        """Mark the run as complete: starting it again changes nothing."""
+        state["finished"] = True
+        self.keep(state)
+        self.save()
+        if processes.is_main():
+            self.previous.unlink(missing_ok=True)
+
+    def write_tables(self, state: State) -> None:
+        """The files that follow from a state."""
+        if processes.is_main():
+            write_tables(self.tables, state, self.seconds, self.ids)
+            if self.config.tensorboard:
+                events.write_events(self.tables, state, self.seconds)
+
+    def write_labeled(self, cycle: int, picks: list[int]) -> None:
+        """The image ids chosen in a cycle, in order."""
+        if processes.is_main():
+            write_labeled(self.tables, cycle, [self.ids[i] for i in picks])
+
+    def save_weights(self, path: Path, content: dict[str, Any]) -> None:
+        """Write weights that say what they were made from."""
+        if processes.is_main():
+            save_checkpoint(path, {**content, "record": self.record})
+
+
+def new_state() -> State:
+    """The state of a run before its first epoch."""
+    return {
+        "cycle": 0, "finished_epoch": -1, "finished": False, "net": {}, "momentum": [],
+        "best": {"net": {}, "acc": -1.0, "epoch": -1}, "last_accuracy": None,
+        "labeled": [], "metrics": [], "cycles": [], "per_class": [],
+    }  # fmt: skip
+
+
+def is_state(state: State, pool_size: int) -> bool:
+    """Whether a checkpoint that is whole is the state of a run on a pool of so many images."""
+    for name, fresh in new_state().items():
+        kind = object if fresh is None else type(fresh)
+        if name not in state or not isinstance(state[name], kind):
+            return False
+    picks = [i for cycle in state["labeled"] if isinstance(cycle, list) for i in cycle]
+    return all(isinstance(i, int) and 0 <= i < pool_size for i in picks)
+
+
+def position(state: State) -> tuple[int, ...]:
+    """Where a state stands: the end of a run comes after its last epoch, and a choice for the next
+    cycle, and the answers to it, after the last epoch of this one."""
+    epoch = state["finished_epoch"] + state["finished"]
+    return state["cycle"], epoch, len(state["labeled"]), len(state.get("answers", ()))

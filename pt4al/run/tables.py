@@ -1,0 +1,105 @@
+"""The tables of a run: CSV files and labelled ids, each a function of the state in last.pth (and of
+the seconds that epochs took, which are measured and belong to no state)."""
+
+import contextlib
+import re
+from pathlib import Path
+from typing import Any
+
+from pt4al.base.files import read_lines, write_csv, write_lines
+from pt4al.data.images import id_key
+
+METRICS = ("cycle", "labels", "epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy",
+           "best_accuracy", "seconds")  # fmt: skip
+CYCLES = ("cycle", "labels", "best_accuracy", "best_epoch", "last_accuracy", "seconds")
+PER_CLASS = ("cycle", "class", "support", "precision", "recall", "f1")
+ANSWERS = ("cycle", "asked", "labeled", "unsure", "unasked", "changed", "test_images", "accuracy_low",
+           "accuracy_high")  # fmt: skip
+REVIEW = ("file_name", "label", "predicted", "probability", "cycle")
+NAMES = ("metrics.csv", "cycles.csv", "per_class.csv")
+# Of a pool that a person labels. to_label.csv may hold answers: it is not ours to delete.
+PERSONS = (
+    "answers.csv", "review.csv", "predictions.csv", "disagreements.csv", "to_label.json", "label_config.xml",
+)  # fmt: skip
+
+State = dict[str, Any]
+Taken = dict[str, Any]  # the answers of a person that a cycle trains with: state["answers"][cycle]
+Seconds = dict[tuple[int, int], float]  # by cycle and epoch
+
+
+def write_tables(folder: Path, state: State, seconds: Seconds, ids: list[str]) -> None:
+    """Write what follows from a state; `ids` are the image ids of the pool."""
+    metrics = [[*row, seconds.get((row[0], row[2]))] for row in state["metrics"]]
+    write_csv(folder / "metrics.csv", METRICS, metrics)
+    if state["cycles"]:
+        rows = [[*row, seconds_of(seconds, row[0])] for row in state["cycles"]]
+        write_csv(folder / "cycles.csv", CYCLES, rows)
+    if state["per_class"]:
+        write_csv(folder / "per_class.csv", PER_CLASS, state["per_class"])
+    for cycle, picks in enumerate(state["labeled"]):
+        write_labeled(folder, cycle, [ids[i] for i in picks])
+    if state.get("answers"):
+        write_answers(folder, state, ids)
+
+
+def write_answers(folder: Path, state: State, ids: list[str]) -> None:
+    """What a person said and the run made of it: `answers.csv`, a row a cycle; `labeled/cycle_<i>.csv`,
+    the labels that a cycle was trained with; `review.csv`, the labels that look wrong."""
+    taken = state["answers"]
+    last = {row[0]: row[4] for row in state["cycles"]}
+    rows = []
+    for cycle, answers in enumerate(taken):
+        n, accuracy = answers["test_images"], last.get(cycle)
+        interval = (None, None) if accuracy is None else wilson(accuracy, n)
+        names = [answers[name] for name in ("asked", "unsure", "unasked", "changed")]
+        rows.append([cycle, names[0], len(answers["positions"]), *names[1:], n, *interval])
+        labels = zip(answers["positions"].tolist(), answers["labels"].tolist(), strict=True)
+        used = [[ids[i], answers["classes"][label]] for i, label in labels]
+        write_csv(folder / "labeled" / f"cycle_{cycle}.csv", ("file_name", "label"), used)
+    write_csv(folder / "answers.csv", ANSWERS, rows)
+    labels = zip(taken[-1]["positions"].tolist(), taken[-1]["labels"].tolist(), strict=True)
+    now = {i: taken[-1]["classes"][label] for i, label in labels}
+    doubts = sorted((row for row in state["review"] if now.get(row[1]) == row[2]), key=lambda x: x[4])
+    if len(taken) > 1:
+        review = [[ids[i], *rest, cycle] for cycle, i, *rest in doubts[:20]]
+        write_csv(folder / "review.csv", REVIEW, review)
+
+
+def wilson(accuracy: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of an accuracy in percent that was measured on n images (Wilson 1927)."""
+    p, z = accuracy / 100, 1.959963984540054
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
+    return 100 * max(centre - half, 0.0), 100 * min(centre + half, 1.0)
+
+
+def write_labeled(folder: Path, cycle: int, ids: list[str]) -> None:
+    """The image ids chosen in a cycle, in order; a file that names the same images stays as it is,
+    wherever the data lay."""
+    path, keys = folder / "labeled" / f"cycle_{cycle}.txt", [id_key(image_id) for image_id in ids]
+    if not path.is_file() or [id_key(line) for line in read_lines(path)] != keys:
+        write_lines(path, ids)
+
+
+def table_files(folder: Path) -> list[Path]:
+    """The files in `folder` that have the names of what `write_tables` writes."""
+    pattern, inner = r"cycle_\d+\.(txt|csv)|test\.txt", sorted((folder / "labeled").glob("*"))
+    picks = [path for path in inner if re.fullmatch(pattern, path.name)]
+    return [folder / name for name in (*NAMES, *PERSONS) if (folder / name).exists()] + picks
+
+
+def seconds_of(seconds: Seconds, cycle: int) -> float:
+    """Seconds spent on the epochs of a cycle."""
+    return sum((s for (c, _), s in seconds.items() if c == cycle), 0.0)
+
+
+def read_seconds(folder: Path) -> Seconds:
+    """Seconds from metrics.csv: a line cut short tells nothing, and costs nothing else."""
+    path = folder / "metrics.csv"
+    seconds = {}
+    for line in read_lines(path)[1:] if path.exists() else []:
+        fields = line.split(",")
+        with contextlib.suppress(ValueError):
+            if len(fields) == len(METRICS):
+                seconds[int(fields[0]), int(fields[2])] = float(fields[-1])
+    return seconds

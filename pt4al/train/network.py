@@ -1,0 +1,171 @@
+"""The network, its optimiser and its weights: made, described, loaded, copied and put back."""
+
+from copy import deepcopy
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from config import Config
+from models import build
+from pt4al.base import processes
+from pt4al.base.console import UserError
+from pt4al.base.files import load_checkpoint
+from pt4al.data.images import Images
+from pt4al.run.record import VERSION, check_record, shorten
+from pt4al.run.tables import State
+from pt4al.train.seeding import derive_seed
+
+
+def fresh_network(config: Config, num_classes: int, cycle: int, device: torch.device) -> nn.Module:
+    """A network with weights drawn for this seed and cycle, in its own memory order; no global draw
+    is left behind."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(config.seed, "weights", cycle))
+        net = build(config.depth, config.width, num_classes)
+    memory_format = net.memory_format
+    if config.sync_batchnorm:
+        if device.type != "cuda" or processes.world_size() == 1:
+            raise UserError(
+                "sync_batchnorm needs several CUDA processes (torchrun --nproc_per_node=N): leave it out"
+            )
+        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    net = net.to(device, memory_format=memory_format)
+    if config.compile:
+        net.compile()
+    return net
+
+
+def describe(
+    config: Config, pool: Images, num_classes: int, mean: list[float], std: list[float]
+) -> dict[str, Any]:
+    """What a checkpoint says of its weights beside `net`, `acc` and `epoch`: the network, its data
+    and how they are read."""
+    return {
+        "version": VERSION, "depth": config.depth, "width": config.width, "num_classes": num_classes,
+        "dataset": config.dataset, "classes": pool.classes, "img_size": config.img_size,
+        "channel_order": config.channel_order, "mean": mean, "std": std, "data": pool.fingerprint(),
+    }  # fmt: skip
+
+
+def load_weights(path: Path, net: nn.Module, description: dict[str, Any]) -> dict[str, Any]:
+    """Load a checkpoint's weights into a network and return the checkpoint, if it fits what we
+    expect of it.
+
+    The released code's files say nothing of themselves but `net`, `acc` and `epoch`; their names
+    may begin with `module.`. For them the shapes alone are compared.
+
+    Raises:
+        UserError: other shapes, or made from other data or with another reading of them.
+    """
+    checkpoint = load_checkpoint(path)
+    for name in ("mean", "std"):
+        values = checkpoint.get(name, [1.0, 1.0, 1.0])
+        good = (
+            isinstance(values, list)
+            and len(values) == 3
+            and all(isinstance(x, float) and (0 if name == "std" else -1e3) < x < 1e3 for x in values)
+        )
+        if not good:
+            raise UserError(f"{path} holds {name} {shorten(values)}, which normalises no image: make it anew")
+    for name in ("num_classes", "depth", "width", "img_size", "channel_order", "dataset", "data"):
+        found, wanted = checkpoint.get(name), description[name]
+        if name in checkpoint and found != wanted:
+            raise UserError(
+                f"{path} was made with another {name} ({shorten(found)}, not {shorten(wanted)}): make it anew"
+            )
+    weights = {name.removeprefix("module."): value for name, value in checkpoint["net"].items()}
+    ours = net.state_dict()
+    for name in sorted(set(weights) | set(ours)):
+        if name not in weights or name not in ours or weights[name].shape != ours[name].shape:
+            found, wanted = (list(x[name].shape) if name in x else "nothing" for x in (weights, ours))
+            raise UserError(
+                f"{path} holds another network: {name} is {found}, not {wanted}; is --width {description['width']}, "
+                f"--depth {description['depth']} or the number of classes another?"
+            )
+    net.load_state_dict(weights)
+    return checkpoint
+
+
+def check_weights_record(config: Config, checkpoint: dict[str, Any], path: Path) -> None:
+    """Refuse weights that a run of another seed made. The released code's have no record: they are
+    taken as they are.
+
+    Raises:
+        UserError: the seeds differ, or the record is none of ours.
+    """
+    if "record" not in checkpoint:
+        return
+    seed = check_record(checkpoint["record"], path)["parameters"].get("seed")
+    if seed != config.seed:
+        raise UserError(
+            f"{path} was made with seed {seed}, not {config.seed}: give --seed {seed}, or another --experiment"
+        )
+
+
+def fold_batchnorm(net: nn.Module) -> nn.Module:
+    """A copy in eval mode that takes each batch norm into the convolution before it: the same
+    function within float32 rounding, 1.1 to 1.3 times as fast (bench/benchmark.py --folding).
+
+    A pair is a convolution and the batch norm that follows it among a module's children, as in all
+    of models/.
+    """
+    net = deepcopy(net).eval()
+    for module in list(net.modules()):
+        children = list(module.named_children())
+        for (before, conv), (after, norm) in pairwise(children):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm):
+                setattr(module, before, fuse_conv_bn_eval(conv, norm))
+                setattr(module, after, nn.Identity())
+    return net
+
+
+def carry_over(old: nn.Module, old_classes: list[str], new: nn.Module, new_classes: list[str]) -> None:
+    """Give a network the weights of one that knows other classes: of the last layer the rows of the
+    classes that both know, by name; the other rows stay as they are."""
+    weights, ours = old.state_dict(), new.state_dict()
+    for name in ("linear.weight", "linear.bias"):
+        for row, label in enumerate(new_classes):
+            if label in old_classes:
+                ours[name][row] = weights[name][old_classes.index(label)]
+        weights[name] = ours[name]
+    new.load_state_dict(weights)
+
+
+def make_optimizer(net: nn.Module, config: Config) -> torch.optim.SGD:
+    return torch.optim.SGD(net.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay)
+
+
+def learning_rate(config: Config, milestones: tuple[int, ...], epoch: int) -> float:
+    """A tenth of `config.lr` for each milestone that has come."""
+    return config.lr * 0.1 ** sum(epoch >= milestone for milestone in milestones)
+
+
+def weights_of(net: nn.Module) -> dict[str, Tensor]:
+    """A copy of all parameters and buffers (a reference would turn into the last epoch's
+    weights)."""
+    return {name: value.detach().clone() for name, value in net.state_dict().items()}
+
+
+def is_finite(net: nn.Module) -> bool:
+    """Whether every weight and running statistic is a number."""
+    values = [x for x in net.state_dict().values() if x.is_floating_point()]
+    return bool(torch.stack([x.isfinite().all() for x in values]).all())
+
+
+def momentum_of(net: nn.Module, optimizer: torch.optim.SGD) -> list[Tensor]:
+    """A copy of the momentum buffers in parameter order; empty before the first step or without
+    momentum."""
+    states = [optimizer.state[p].get("momentum_buffer") for p in net.parameters() if p in optimizer.state]
+    return [buffer.detach().clone() for buffer in states if buffer is not None]
+
+
+def restore(net: nn.Module, optimizer: torch.optim.SGD, state: State) -> None:
+    """Put the weights and momentum of a state back, in the memory order of the network's own
+    tensors."""
+    net.load_state_dict(state["net"])
+    for parameter, buffer in zip(net.parameters(), state["momentum"], strict=bool(state["momentum"])):
+        optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer).detach()

@@ -1,0 +1,508 @@
+import errno
+import hashlib
+import io
+import pickle
+import tarfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision import datasets
+from torchvision.transforms import functional as tv
+
+from config import CIFAR10, DIGITS, Config
+from loader import READERS, Split, load_images, long_tail
+from pt4al.base.console import UserError
+from pt4al.data.decoding import decode_part, resize_all, to_rgb
+from pt4al.data.images import Images
+from pt4al.data.transforms import (
+    CIFAR10_MEAN,
+    CIFAR10_STD,
+    channel_statistics,
+    crop_and_flip,
+    normalisation,
+    normaliser,
+    turn,
+)
+from pt4al.train.seeding import crop_draws, epoch_order, turn_draws
+
+CPU = torch.device("cpu")
+
+
+def some_images(n: int, size: int = 32) -> torch.Tensor:
+    """uint8 (n, 3, size, size) in channels_last order, all different."""
+    pixels = torch.randint(
+        256, (n, size, size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(n)
+    )
+    return pixels.permute(0, 3, 1, 2)
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=12))
+def test_turn_is_rot90_of_each_image(turns: list[int]):
+    images = some_images(len(turns))
+    for image, k, turned in zip(images, turns, turn(images, torch.tensor(turns)), strict=True):
+        assert torch.equal(turned, torch.rot90(image, k, (1, 2)))
+
+
+@given(st.integers(1, 9), st.integers(0, 6), st.integers(0, 99))
+def test_crop_and_flip_are_torchvisions_on_the_same_offsets(n: int, padding: int, epoch: int):
+    images = some_images(n)
+    rows, columns, flips = crop_draws(0, n, padding, 0, epoch)
+    ours = crop_and_flip(images, rows, columns, flips, padding)
+    for i in range(n):
+        image = tv.pad(images[i], [padding])  # black, as RandomCrop(32, padding=4) does it
+        image = tv.crop(image, int(rows[i]), int(columns[i]), 32, 32)
+        assert torch.equal(ours[i], tv.hflip(image) if flips[i] else image)
+
+
+def test_crop_draws_cover_all_offsets_and_flip_half():
+    rows, columns, flips = crop_draws(0, 20_000, 4, 0, 0)
+    # Each of 9 offsets is expected 2,222 times, standard deviation 44; 5 of those are the margin.
+    for draw in (rows, columns):
+        counts = torch.bincount(draw)
+        assert len(counts) == 9 and (counts - 2222).abs().max() < 222
+    assert abs(flips.sum().item() - 10_000) < 5 * 71
+
+
+def test_normalise_is_torchvisions():
+    images = some_images(4)
+    ours = normaliser(list(CIFAR10_MEAN), list(CIFAR10_STD), CPU)(images)
+    theirs = tv.normalize(images.float() / 255, CIFAR10_MEAN, CIFAR10_STD)
+    assert torch.equal(ours, theirs)
+
+
+def test_channel_statistics_are_those_of_the_pixels():
+    (pool,) = load_images(replace(DIGITS, img_size=24), CPU, ("train",))
+    mean, std = channel_statistics(pool)
+    values = pool.pixels.double() / 255
+    assert mean == pytest.approx(values.mean((0, 1, 2)).tolist(), abs=1e-9)
+    assert std == pytest.approx(values.std((0, 1, 2), correction=0).tolist(), abs=1e-9)
+
+
+def test_order_of_two_images_does_not_depend_on_the_others():
+    everything = epoch_order(7, 100, torch.arange(100), 2, 3).tolist()
+    some = epoch_order(7, 100, torch.tensor([5, 90, 17, 3]), 2, 3).tolist()
+    assert some == [i for i in everything if i in {5, 90, 17, 3}]
+    assert sorted(everything) == list(range(100))
+    assert everything != epoch_order(7, 100, torch.arange(100), 2, 4).tolist()
+
+
+def test_turn_draws_give_each_image_its_four_turns_once():
+    turns = turn_draws(0, 5000, 1)
+    assert turns.sort(1).values.tolist() == [[0, 1, 2, 3]] * 5000
+    # Every turn is first for a quarter of the images: 1,250, standard deviation 31; 5 of those are the margin.
+    assert (torch.bincount(turns[:, 0]) - 1250).abs().max() < 155
+
+
+def test_digits_are_split_for_good():
+    pool, test = load_images(DIGITS, CPU)
+    assert (len(pool), len(test), pool.pixels.shape[1:]) == (1438, 359, (16, 16, 3))
+    assert not {x.split("/")[-1] for x in pool.ids} & {x.split("/")[-1] for x in test.ids}
+    assert pool.ids[0] == "./DATA/train/0/0.png"
+    assert set(pool.labels.tolist()) == set(test.labels.tolist()) == set(range(10))
+
+
+def test_a_long_tail_is_cut_by_seed_from_the_pool_alone():
+    """Of ten classes of 500 at a ratio of 10, class c keeps 500 / 10 ** (c / 9)."""
+    labels = np.arange(5000) % 10
+    kept = long_tail(labels, 10, 0)
+    expected = [500, 387, 299, 232, 179, 139, 107, 83, 64, 50]
+    assert np.bincount(labels[kept]).tolist() == expected and np.array_equal(kept, np.unique(kept))
+    assert np.array_equal(kept, long_tail(labels, 10, 0))
+    assert not np.array_equal(kept, long_tail(labels, 10, 1))
+    small = np.array([0] * 9 + [1] * 3 + [2] * 90)  # the second class has fewer than its share of 28
+    assert np.bincount(small[long_tail(small, 10, 0)]).tolist() == [9, 3, 9]
+    pool, test = load_images(replace(DIGITS, imbalance=10), CPU)
+    whole = load_images(DIGITS, CPU, ("train",))[0]
+    sizes = np.bincount(whole.labels)
+    assert len(test) == 359
+    assert np.bincount(pool.labels)[[0, 9]].tolist() == [sizes[0], sizes.max() // 10]
+    assert torch.equal(whole.pixels[[whole.ids.index(i) for i in pool.ids]], pool.pixels)
+
+
+def test_bgr_swaps_the_channels():
+    folder = {"dataset": "digits", "img_size": 16}
+    rgb, bgr = (
+        load_images(Config(**folder, channel_order=order), CPU, ("train",))[0] for order in ("rgb", "bgr")
+    )
+    assert torch.equal(rgb.pixels, bgr.pixels.flip(3))
+
+
+def test_constants_are_those_that_are_asked_for():
+    """Computed ones are of the images as read: swapping the channels swaps no constants."""
+    pixels = torch.tensor([10, 100, 200], dtype=torch.uint8).expand(4, 16, 16, 3).clone()
+    pixels[0] += 20
+    rgb = Images(pixels, torch.zeros(4, dtype=torch.int64), list("abcd"), ["0", "1"], CPU)
+    bgr = replace(rgb, pixels=pixels.flip(3))
+    folder = Config(dataset="folder")
+    mean, std = normalisation(folder, rgb)
+    assert mean == pytest.approx([15 / 255, 105 / 255, 205 / 255]) and std[0] > 0
+    assert normalisation(replace(folder, channel_order="bgr"), bgr) == (mean, std)
+    cifar10 = list(CIFAR10_MEAN), list(CIFAR10_STD)
+    assert normalisation(replace(folder, normalization="cifar10"), rgb) == cifar10
+    assert normalisation(Config(), rgb) == cifar10
+    assert normalisation(Config(normalization="computed"), rgb) == (mean, std)
+
+
+# --- a reader that somebody adds
+
+
+def mine(**wrong: object) -> Split:
+    """What a reader of 60 images of three classes gives, with something else in places."""
+    pixels, labels = np.zeros((60, 16, 16, 3), np.uint8), np.arange(60) % 3
+    names, classes = [f"{label}/{i}.png" for i, label in enumerate(labels)], ["a", "b", "c"]
+    right = {"pixels": pixels, "labels": labels, "names": names, "classes": classes}
+    return tuple({**right, **wrong}.values())
+
+
+MISTAKES = [
+    ({"labels": np.arange(60) % 3 + 1}, "labels go from 1 to 3, not from 0 to 2"),
+    ({"labels": np.arange(60) % 3 - 1}, "labels go from -1 to 1, not from 0 to 2"),
+    ({"labels": (np.arange(60) % 3).astype(np.int32)}, "labels are int32 (60,), not int64 (60,)"),
+    ({"labels": np.zeros(59, np.int64)}, "labels are int64 (59,), not int64 (60,)"),
+    ({"labels": [0, 1, 2] * 20}, "labels are list, not int64 (60,)"),
+    ({"pixels": np.zeros((60, 16, 16), np.uint8)}, "pixels are uint8 (60, 16, 16), not uint8 (60, 16, 16, 3)"),
+    ({"pixels": np.zeros((60, 3, 16, 16), np.uint8)}, "pixels are uint8 (60, 3, 16, 16), not uint8 (60, 16, 16, 3)"),
+    ({"pixels": np.zeros((60, 16, 16, 3))}, "pixels are float64 (60, 16, 16, 3), not uint8 (60, 16, 16, 3)"),
+    ({"names": ["0/x.png"] * 60}, "60 images have one name, train/0/x (endings do not count)"),
+    ({"names": [f"0/{i // 2}.{'jpg' if i % 2 else 'png'}" for i in range(60)]}, "2 images have one name, train/0/0 "),
+    ({"names": []}, "60 images have 0 names"),
+    ({"classes": ["a"]}, "60 images of 1 classes: there is nothing to learn"),
+    ({"pixels": np.zeros((0, 16, 16, 3), np.uint8), "labels": np.zeros(0, np.int64), "names": []},
+     "0 images of 3 classes"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong, told", MISTAKES, ids=range(len(MISTAKES)))
+def test_mistakes_of_a_reader_are_told(monkeypatch: pytest.MonkeyPatch, wrong: dict[str, object], told: str):
+    def read_mine(*_: object) -> Split:
+        return mine(**wrong)
+
+    monkeypatch.setitem(READERS, "digits", read_mine)
+    with pytest.raises(UserError) as error:
+        load_images(DIGITS, CPU, ("train",))
+    assert str(error.value).startswith(f"read_mine of loader.py, train of digits: {told}")
+
+
+def test_pixels_of_a_reader_may_lie_in_any_order(monkeypatch: pytest.MonkeyPatch):
+    pixels = some_images(60, 16).permute(0, 2, 3, 1).numpy()
+    prints = []
+    for same in (pixels, np.asfortranarray(pixels)):
+        monkeypatch.setitem(READERS, "digits", lambda *_, same=same: mine(pixels=same))
+        prints.append(load_images(DIGITS, CPU, ("train",))[0].fingerprint())
+    assert prints[0] == prints[1]
+
+
+@pytest.mark.parametrize("resize", ["crop", "squash"])
+def test_arrays_are_made_square_as_files_are(resize: str):
+    source = np.random.default_rng(0)
+    for shape in ((2, 20, 40, 3), (2, 40, 20), (2, 8, 8, 3), (2, 16, 16)):
+        pixels = source.integers(256, size=shape, dtype=np.uint8)
+        expected = [to_rgb(Image.fromarray(image), 16, resize) for image in pixels]
+        assert np.array_equal(resize_all(pixels, 16, resize, 1 << 30), expected)
+    for shape, kind in (((2, 16, 16, 3), float), ((2, 16, 16, 1), np.uint8), ((2, 256), np.uint8)):
+        with pytest.raises(UserError, match=r"resize_all takes uint8 \(n, h, w, 3\), or"):
+            resize_all(np.zeros(shape, kind), 16, resize, 1 << 30)
+
+
+# --- CIFAR-10 by torchvision's own class, from a small archive in its own format
+
+
+def cifar_archive() -> tuple[bytes, np.ndarray, list[int], dict[str, str]]:
+    """A tar.gz like the original's with 3 images a file, its pixels (18, 32, 32, 3), labels, and MD5 sums by name."""
+    source = np.random.default_rng(0)
+    pixels = source.integers(256, size=(18, 32, 32, 3), dtype=np.uint8)
+    labels = source.integers(10, size=18).tolist()
+    names = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
+    files = {}
+    for i, name in enumerate(names):
+        part = slice(3 * i, 3 * i + 3)
+        rows = pixels[part].transpose(0, 3, 1, 2).reshape(3, -1)  # red, then green, then blue planes
+        files[name] = pickle.dumps({"data": rows, "labels": labels[part]})
+    files["batches.meta"] = pickle.dumps({"label_names": [f"class {i}" for i in range(10)]})
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    return (
+        buffer.getvalue(),
+        pixels,
+        labels,
+        {name: hashlib.md5(data).hexdigest() for name, data in files.items()},
+    )
+
+
+@pytest.fixture
+def small_cifar(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[tuple[Path, np.ndarray, list[int]]]:
+    """torchvision's CIFAR10 with its checksum list replaced, and its download address on this machine."""
+    archive, pixels, labels, sums = cifar_archive()
+    served = tmp_path / "served"
+    served.mkdir()
+    (served / datasets.CIFAR10.filename).write_bytes(archive)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(served))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/{datasets.CIFAR10.filename}"
+    monkeypatch.setattr(datasets.CIFAR10, "url", address)
+    monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", hashlib.md5(archive).hexdigest())
+    monkeypatch.setattr(
+        datasets.CIFAR10,
+        "train_list",
+        [[f"data_batch_{i}", sums[f"data_batch_{i}"]] for i in range(1, 6)],
+    )
+    monkeypatch.setattr(datasets.CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
+    meta = {"filename": "batches.meta", "key": "label_names", "md5": sums["batches.meta"]}
+    monkeypatch.setattr(datasets.CIFAR10, "meta", meta)
+    yield tmp_path, pixels, labels
+    server.shutdown()
+
+
+def test_cifar10_is_downloaded_verified_and_read(small_cifar: tuple[Path, np.ndarray, list[int]]):
+    folder, pixels, labels = small_cifar
+    config = replace(CIFAR10, data_dir=str(folder / "DATA"))
+    pool, test = load_images(config, CPU)
+    assert np.array_equal(pool.pixels.numpy(), pixels[:15]) and np.array_equal(
+        test.pixels.numpy(), pixels[15:]
+    )
+    assert pool.labels.tolist() + test.labels.tolist() == labels
+    assert pool.ids[4] == f"{folder}/DATA/train/{labels[4]}/4.png"
+    assert (folder / "DATA" / datasets.CIFAR10.filename).exists()
+
+
+def test_a_damaged_download_is_refused(small_cifar: tuple[Path, np.ndarray, list[int]], monkeypatch):
+    folder, _, _ = small_cifar
+    monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", "0" * 32)
+    with pytest.raises(
+        UserError,
+        match="cifar10 is not in .* could not be downloaded .* needs no network: python rotation.py digits$",
+    ):
+        load_images(replace(CIFAR10, data_dir=str(folder / "DATA")), CPU)
+
+
+# --- folders
+
+
+def make_folder(root: Path) -> dict[str, Image.Image]:
+    """Two classes, one 20x20 image of each kind that Pillow writes in the pool, two test images."""
+    base = Image.fromarray(np.random.default_rng(0).integers(256, size=(20, 20, 3), dtype=np.uint8))
+    grey16 = Image.fromarray((np.asarray(base.convert("L")).astype(np.uint16) << 8) + 7)
+    made = {
+        "train/b class/rgb.png": base,
+        "train/b class/grey.png": base.convert("L"),
+        "train/b class/16 bit.png": grey16,
+        "train/b class/palette@2.gif": base.convert("P"),
+        "train/a_1/alpha_é.png": base.convert("RGBA"),
+        "train/a_1/cmyk.jpg": base.convert("CMYK"),
+        "train/a_1/one.png": base.resize((1, 1)),
+        "train/a_1/bits.tif": base.convert("1"),
+        "train/a_1/20 megapixels.png": Image.new("L", (5000, 4000), 77),
+        "test/b class/x.png": base,
+        "test/a_1/y.webp": base,
+    }
+    for name, image in made.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+    base.save(root / "train/a_1/moving.gif", save_all=True, append_images=[base.rotate(90)])
+    (root / "train/a_1/notes.txt").write_text("not an image")
+    (root / "train/a_1/.hidden.png").write_text("not an image")
+    return made
+
+
+def test_folder_reads_every_kind_of_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    made = make_folder(tmp_path)
+    pool, test = load_images(replace(CIFAR10, dataset="folder", data_dir=str(tmp_path), img_size=20), CPU)
+    assert pool.classes == test.classes == ["a_1", "b class"]
+    by_name = {
+        image_id.removeprefix(f"{tmp_path}/"): pool.pixels[i].numpy() for i, image_id in enumerate(pool.ids)
+    }
+    assert set(by_name) == {name for name in made if name.startswith("train")} | {"train/a_1/moving.gif"}
+    rgb, grey = (np.asarray(made[f"train/b class/{kind}.png"].convert("RGB")) for kind in ("rgb", "grey"))
+    assert np.array_equal(by_name["train/b class/rgb.png"], rgb)
+    assert np.array_equal(by_name["train/b class/grey.png"], grey)
+    assert np.array_equal(by_name["train/b class/16 bit.png"], grey)  # its upper bytes
+    assert np.array_equal(by_name["train/a_1/alpha_é.png"], rgb)
+    assert (by_name["train/a_1/20 megapixels.png"] == 77).all()
+    assert (by_name["train/a_1/one.png"] == by_name["train/a_1/one.png"][0, 0]).all()
+    assert "1 files that are no images by their ending are left out" in capsys.readouterr().out
+
+
+def test_folder_classes_sort_as_numbers_and_images_are_resized(tmp_path: Path):
+    for split in ("train", "test"):
+        for name in ("10", "9", "2"):
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.new("RGB", (64, 48), (int(name), 0, 0)).save(tmp_path / split / name / f"{name}.jpeg")
+    (pool,) = load_images(replace(CIFAR10, dataset="folder", data_dir=str(tmp_path)), CPU, ("train",))
+    assert pool.classes == ["2", "9", "10"] and pool.pixels.shape == (3, 32, 32, 3)
+
+
+# --- images as people have them
+
+
+def halves(width: int, height: int) -> Image.Image:
+    """The upper half red, the lower half blue."""
+    image = Image.new("RGB", (width, height), "red")
+    image.paste("blue", (0, height // 2, width, height))
+    return image
+
+
+@pytest.mark.parametrize("tag", range(1, 9))
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
+def test_photographs_come_out_upright(tmp_path: Path, tag: int, ending: str):
+    """Stored turned or mirrored in each of the eight ways that EXIF knows, with the tag that says so."""
+    turned = {
+        1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270,
+    }[tag]  # fmt: skip
+    image = halves(64, 48)
+    stored = image.transpose(turned) if turned is not None else image
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    stored.save(tmp_path / f"a.{ending}", exif=exif)
+    (pixels,), errors = decode_part([tmp_path / f"a.{ending}"], 16, "crop")
+    assert not errors
+    assert (pixels[:6, :, 0] > 200).all() and (pixels[10:, :, 2] > 200).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "I;16"])
+@pytest.mark.parametrize("tag", [1, 6, 8])
+def test_plain_tiff_files_are_turned_whole(tmp_path: Path, mode: str, tag: int):
+    """Read by path, Pillow 13 shears those that are turned and not compressed."""
+    values = np.arange(48 * 64, dtype=np.float64).reshape(48, 64) / (48 * 64)
+    image = Image.fromarray((values * 65535).astype(np.uint16))
+    if mode != "I;16":
+        image = Image.fromarray((values * 255).astype(np.uint8)).convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    image.save(tmp_path / "a.tif", exif=exif)
+    image.save(tmp_path / "b.tif", exif=exif, compression="tiff_lzw")
+    pixels, errors = decode_part([tmp_path / "a.tif", tmp_path / "b.tif"], 48, "crop")
+    assert not errors and np.array_equal(pixels[0], pixels[1])
+    along = {1: 0, 6: 1, 8: 1}[tag]  # rows grow brighter downwards; a quarter turn makes them columns
+    means = pixels[0, ..., 0].mean(1 - along)
+    assert abs(int(means[-1]) - int(means[0])) > 100
+
+
+def test_white_is_zero_in_16_bits_too(tmp_path: Path):
+    values = (RAMP * 65535).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.tif", tiffinfo={262: 0})
+    (pixels,), errors = decode_part([tmp_path / "a.tif"], 20, "crop")
+    with Image.open(tmp_path / "a.tif") as image:
+        assert image.tag_v2[262] == 0  # else this tests nothing
+    assert not errors and np.array_equal(pixels[..., 0], (65535 - values.astype(int)) >> 8)
+
+
+def test_a_crop_keeps_the_proportions_and_a_squash_does_not():
+    """A square of 32 pixels in the middle of a picture twice as wide as high."""
+    image = Image.new("RGB", (128, 64), "black")
+    image.paste("white", (48, 16, 80, 48))
+    crop, squash = (to_rgb(image, 32, resize)[..., 0] > 127 for resize in ("crop", "squash"))
+    assert (crop.any(0).sum(), crop.any(1).sum()) == (16, 16)
+    assert (squash.any(0).sum(), squash.any(1).sum()) == (8, 16)
+
+
+def grey(values: np.ndarray, path: Path, **options: object) -> Path:
+    Image.fromarray(values).save(path, **options)
+    return path
+
+
+RAMP = np.arange(400, dtype=np.float64).reshape(20, 20) / 399
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [("float.tif", RAMP.astype(np.float32), "float values of unknown range"),
+     ("32 bit.tif", (RAMP * 255).astype(np.int32), "32-bit values of unknown range"),
+     ("12 in 16.png", (RAMP * 4095).astype(np.uint16), "16-bit values from 0 to 4095: it would come out black"),
+     ("8 in 16.tif", (RAMP * 255).astype(np.uint16), "16-bit values from 0 to 255: it would come out black")],
+)  # fmt: skip
+def test_values_of_unknown_range_are_refused_by_name(
+    tmp_path: Path, name: str, values: np.ndarray, message: str
+):
+    _, errors = decode_part([grey(values, tmp_path / name)], 20, "crop")
+    assert len(errors) == 1 and name in errors[0] and message in errors[0]
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "pgm"])
+def test_16_bits_keep_their_upper_eight(tmp_path: Path, ending: str):
+    values = (RAMP * 65535).astype(np.uint16)
+    paths = [tmp_path / f"{name}.{ending}" for name in "ab"]
+    for path, content in zip(paths, (values, 0 * values), strict=True):
+        if ending == "pgm":  # which not every Pillow writes
+            path.write_bytes(b"P5 20 20 65535\n" + content.astype(">u2").tobytes())
+        else:
+            grey(content, path)
+    pixels, errors = decode_part(paths[:1], 20, "crop")
+    assert not errors and np.array_equal(pixels[0, ..., 1], values >> 8)
+    black, errors = decode_part(paths[1:], 20, "crop")
+    assert not errors and not black.any()
+
+
+def test_an_eps_file_by_another_name_starts_no_other_program(tmp_path: Path):
+    Image.new("RGB", (20, 20)).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.png")
+    _, errors = decode_part([tmp_path / "a.png"], 20, "crop")
+    assert "cannot identify image file" in errors[0]
+
+
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+def test_a_streaming_pool_gives_the_images_of_a_resident_one(order: str):
+    """`resident_share 0` maps the pool from a file and fetches ahead; parts of any size come in order."""
+    resident, streaming = (
+        load_images(replace(DIGITS, resident_share=s, channel_order=order), CPU, ("train",))[0]
+        for s in (0.5, 0.0)
+    )
+    assert (resident.streams, streaming.streams) == (False, True)
+    assert resident.fingerprint() == streaming.fingerprint()
+    parts = (*torch.randperm(1438)[:600].split(70), torch.tensor([], dtype=torch.int64))
+    for part, (ours, at), (theirs, _) in zip(
+        parts, streaming.stream(parts), resident.stream(parts), strict=True
+    ):
+        assert torch.equal(at, part) and torch.equal(ours, theirs)
+        assert torch.equal(ours, resident.pixels[part].permute(0, 3, 1, 2))
+        assert ours.stride() == theirs.stride() or not len(part)
+    assert not list(streaming.stream([]))
+
+
+def test_a_stream_is_fetched_ahead_of_the_loop():
+    """When the loop works on a part, the next ones are gathered already, and no more than those."""
+    (pool,) = load_images(replace(DIGITS, resident_share=0.0), CPU, ("train",))
+    sent: list[int] = []
+    fetch = pool.send
+
+    def send(positions: torch.Tensor, lane: None):
+        sent.append(int(positions[0]))
+        return fetch(positions, lane)
+
+    pool.send = send
+    stream = pool.stream(torch.arange(100).split(10))
+    next(stream)
+    deadline = time.monotonic() + 60
+    while len(sent) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert sent == [0, 10, 20]
+    stream.close()
+
+
+def test_no_room_for_a_mapped_pool_is_said(monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(UserError, match="has no room for 1 MiB of decoded images: set TMPDIR"):
+        load_images(replace(DIGITS, resident_share=0.0), CPU, ("train",))

@@ -1,0 +1,512 @@
+"""What README.md and docs/ say is what the code does: commands parse, names exist, links lead
+somewhere. `python tests/docs/test_docs.py` writes docs/configuration.md anew from config.py."""
+
+import argparse
+import dataclasses
+import importlib.util
+import itertools
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import numpy as np
+import pytest
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]  # as a program
+
+from shell import ROOT, SCRIPTS, environment, rows
+
+import config
+from pt4al.run import command_line, record, tables
+
+README = ROOT / "README.md"
+CONFIGURATION = ROOT / "docs" / "configuration.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = {str(page.relative_to(ROOT)): page.read_text() for page in PAGES}
+FIELDS = {field.name for field in dataclasses.fields(config.Config)}
+PROGRAMS = sorted(path for path in (ROOT / "utils").glob("*.py") if "__main__" in path.read_text())
+
+# Of others: flags of torchrun, pytest, Slurm and the released code; a file that a page tells to write.
+FOREIGN_FLAGS = {"--standalone", "--nproc_per_node", "--nnodes", "--node_rank", "--master_addr", "--array", "--gres",
+                 "--requeue", "--logdir", "--resume"}  # fmt: skip
+FOREIGN_FILES = {"job.sh"}
+
+
+# --- docs/configuration.md
+
+
+def configuration_page() -> str:
+    """The page as it follows from config.py and from what each script uses."""
+    hints, default = get_type_hints(config.Config), config.Config()
+    lines = [
+        "# Configuration",
+        "",
+        "Every field of [config.py](../config.py), by group. Back to [README](../README.md).",
+        "",
+        *wrapped(
+            "Change a default in `config.py`, or override it by a flag: `--first-pick random` or "
+            '`--first_pick random`, `--flip` or `--no-flip`, `--milestones 80 120`. "Paper" is Yi et al., ECCV '
+            '2022; "released code" is the authors\' repository; "ours" is neither. Every script takes every '
+            f'flag; the last column tells which make use of it. "All" are {listed(SCRIPTS)}.'
+        ),
+        "",
+    ]
+    for group, texts in command_line.describe_fields().items():
+        head = ["| field | meaning | default | used by |", "|---|---|---|---|"]
+        lines += [f"## {group.capitalize()}", "", *head]
+        for name, text in texts.items():
+            choices = get_args(hints[name]) if get_origin(hints[name]) is Literal else ()
+            if not all(re.search(rf"\b{choice}\b", text) for choice in choices):
+                text += f" One of {', '.join(f'`{choice}`' for choice in choices)}."
+            lines.append(f"| `{name}` | {text} | {shown(getattr(default, name))} | {users(name)} |")
+        lines.append("")
+    presets = {name: preset for name, preset in config.PRESETS.items() if preset != default}
+    lines += [
+        "## Presets",
+        "",
+        "What each preset changes; an empty cell is the default, which is what the preset `cifar10` takes.",
+        "",
+        "| field | default | " + " | ".join(f"`{name}`" for name in presets) + " |",
+        "|---|---|" + "---|" * len(presets),
+    ]
+    for name in (name for texts in command_line.describe_fields().values() for name in texts):
+        values = [getattr(preset, name) for preset in presets.values()]
+        usual = getattr(default, name)
+        if any(value != usual for value in values):
+            cells = ["" if value == usual else shown(value) for value in values]
+            lines.append(f"| `{name}` | {shown(usual)} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "## What may change when a run goes on",
+        "",
+        *wrapped(
+            f"These fields say where and how to compute, not what: {listed(sorted(record.MACHINE_FIELDS))}. "
+            "A run goes on with other values of them (another `experiment` or `run_name` is another run). "
+            "Another value of any other field that its script uses is refused."
+        ),
+        "",
+        "This page is made from `config.py` by `python tests/docs/test_docs.py`: do not edit it.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        value = " ".join(map(str, value))
+    return "empty" if value == "" else f"`{value}`"
+
+
+def listed(names: Sequence[str]) -> str:
+    quoted = [f"`{name}`" for name in names]
+    return f"{', '.join(quoted[:-1])} and {quoted[-1]}"
+
+
+def wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, 120, break_long_words=False, break_on_hyphens=False)
+
+
+def users(field: str) -> str:
+    """The scripts that make use of a field."""
+    using = [f"`{script}`" for script, fields in record.USED.items() if field in fields]
+    missing = [f"`{script}`" for script in SCRIPTS if field not in record.USED[script]]
+    if len(missing) > 1:
+        return ", ".join(using)
+    first = f"all but {missing[0]}" if missing else "all"
+    return ", ".join([first, *(name for name in using if name.strip("`") not in SCRIPTS)])
+
+
+def test_the_page_of_fields_is_that_of_config():
+    assert CONFIGURATION.read_text() == configuration_page(), (
+        f"{CONFIGURATION.name} is not what config.py says: write it anew with python tests/docs/test_docs.py"
+    )
+
+
+def test_every_field_is_used_by_a_script_and_stands_on_the_page():
+    for name in FIELDS:
+        assert users(name), name
+        row = rf"^\| `{name}` \| \S.* \| \S.* \| \S.* \|$"
+        assert re.search(row, CONFIGURATION.read_text(), re.MULTILINE), name
+
+
+# --- commands
+
+
+def commands() -> list[tuple[str, str]]:
+    """(page, command): those of ours in shell blocks, without comments and redirections, and in running text."""
+    found = set()
+    for page, text in TEXTS.items():
+        blocks = re.findall(r"```(?:bash|sh)\n(.*?)```", text, re.DOTALL)
+        lines = [
+            re.sub(r"[0-9]*>&?\s*\S+", "", command).strip(" &")
+            for block in blocks
+            for line in block.replace("\\\n", " ").splitlines()
+            for command in re.split(r"&&|;|[()]", re.sub(r"(^|\s+)#.*", "", line))
+        ]
+        for span in inline_code(text):
+            if re.match(r"(python |torchrun |\./)[^\[<]*$", span) and "SCRIPT" not in span:
+                lines.append(span.replace("PRESET", "digits").replace("--seeds N", "--seeds 2"))
+        found |= {(page, line) for line in lines if re.search(r"\.(py|sh)\b", line)}
+    return sorted(found)
+
+
+def inline_code(text: str) -> list[str]:
+    return re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+
+
+def test_every_page_has_been_read():
+    assert len(commands()) > 25
+    for page in ("README.md", "docs/running.md", "docs/results.md", "docs/speed.md"):
+        assert page in {where for where, _ in commands()}, page
+
+
+@pytest.mark.parametrize("page, line", commands())
+def test_every_command_parses(page: str, line: str, monkeypatch: pytest.MonkeyPatch):
+    words = [word for word in shlex.split(line) if not re.fullmatch(r"[A-Z_]+=\S*", word)]
+    script = next(i for i, word in enumerate(words) if word.endswith((".py", ".sh")))
+    if words[script] in FOREIGN_FILES:
+        return
+    path = ROOT / words[script]
+    assert path.is_file(), path
+    rest = [word.replace("$strategy", "margin") for word in words[script + 1 :]]
+    parse(path, [re.sub(r"\$\{?\w+\}?", "0", word) for word in rest], monkeypatch)
+
+
+def parse(path: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail unless a script takes these arguments."""
+    if path.name == "test.sh":  # they go to pytest
+        assert start("bash", "-n", path).returncode == 0
+    elif path.suffix == ".sh":
+        done = start("bash", path, *arguments, "--help")
+        assert done.returncode == 0 and "--seeds" in done.stdout, done.stderr
+        fields = re.sub(r"--seeds \S+", "", " ".join(arguments)).split()  # the rest are fields
+        if path.name == "study.sh":
+            fields = arguments[arguments.index("--") + 1 :] if "--" in arguments else []
+        monkeypatch.setattr(sys, "argv", ["main.py", *fields])
+        command_line.from_command_line("")
+    elif path.parent == ROOT:
+        monkeypatch.setattr(sys, "argv", [str(path), *arguments])
+        assert isinstance(command_line.from_command_line(""), config.Config)
+    elif path.name == Path(__file__).name:  # its last lines, which take no argument
+        assert not arguments
+    else:
+        run_to_its_options(path, arguments, monkeypatch)
+
+
+def start(*command: object) -> subprocess.CompletedProcess:
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, timeout=60)
+
+
+class Parsed(Exception):
+    """A program has read its command line, and would begin now."""
+
+
+def run_to_its_options(path: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Call the `main` of a program of utils/ or tests/ up to where it knows its options."""
+    program = load(path, monkeypatch)
+    monkeypatch.setattr(sys, "argv", [str(path), *arguments])
+
+    def then_stop(read: Callable[..., object]) -> Callable[..., object]:
+        def reading(*values: Any, **named: Any) -> None:
+            read(*values, **named)
+            raise Parsed
+
+        return reading
+
+    parse_args = then_stop(argparse.ArgumentParser.parse_args)
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
+    if hasattr(program, "from_command_line"):
+        monkeypatch.setattr(program, "from_command_line", then_stop(program.from_command_line))
+    with pytest.raises(Parsed):
+        program.main()
+
+
+def load(path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A program as a module, not started."""
+    specification = importlib.util.spec_from_file_location("program", path)
+    module = importlib.util.module_from_spec(specification)
+    monkeypatch.setitem(sys.modules, "program", module)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("line", ["main.py --run x", "main.py cifar11", "main.py --sort backwards",
+                                  "utils/plot_curves.py RUN --widht 3", "bench/benchmark.py --repeats many",
+                                  "utils/show_batches.py digits --ou x", "run.sh digits --seeds", "run.sh --seed 3",
+                                  "run.sh digits --epoch 3"])  # fmt: skip
+def test_a_wrong_command_would_be_found(line: str, monkeypatch: pytest.MonkeyPatch):
+    script, *arguments = line.split()
+    with pytest.raises((SystemExit, AssertionError, command_line.UserError)):
+        parse(ROOT / script, arguments, monkeypatch)
+
+
+# --- help
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.name)
+def test_help_of_a_program_is_laid_out(
+    path: Path, columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys, "argv", [str(path), "--help"])
+    program = load(path, monkeypatch)
+    header = program.__doc__.strip()
+    with pytest.raises(SystemExit) as stop:
+        program.main()
+    page = capsys.readouterr().out
+    assert stop.value.code == 0 and page.startswith("usage: ") and header in page
+    assert not [line for line in header.splitlines() if len(line) > 82]
+    assert not [line for line in page.replace(header, "").splitlines() if len(line) > columns]
+
+
+# --- names
+
+
+def test_every_preset_and_column_is_named():
+    for name in config.PRESETS:
+        for page in ("README.md", "docs/configuration.md"):
+            assert f"`{name}`" in TEXTS[page], (name, page)
+    for name in (*tables.METRICS, *tables.CYCLES, *tables.PER_CLASS):
+        assert f"`{name}`" in TEXTS["docs/running.md"], name
+
+
+def test_the_table_of_the_paper_tells_the_values_that_config_has():
+    rows = re.findall(r"\| `(\w+)=(\w+)` +\| `(\w+)=(\w+)` +\|\n", TEXTS["README.md"])
+    assert len(rows) == 5
+    for name, default, same_name, official in rows:
+        assert name == same_name
+        assert getattr(config.CIFAR10, name) == default, name
+        assert getattr(config.CIFAR10_OFFICIAL, name) == official, name
+
+
+def known_flags() -> set[str]:
+    """Every flag of ours, as it is written in the sources."""
+    flags = {"--help", "--version", *FOREIGN_FLAGS}
+    for path in [ROOT / "run.sh", ROOT / "study.sh"]:
+        flags |= set(re.findall(r"--\w[\w-]*(?=\))", path.read_text() if path.exists() else ""))
+    for path in [*PROGRAMS, *(ROOT / "tests").rglob("*.py")]:
+        flags |= set(re.findall(r'\badd(?:_argument)?\(\s*"(--[\w-]+)"', path.read_text()))
+    for name in FIELDS:
+        dashed = name.replace("_", "-")
+        flags |= {f"--{dashed}", f"--{name}", f"--no-{dashed}"}
+    return flags | {"--out", "--title"}  # of show_batches.py, which extends the fields
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_every_flag_exists(page: str):
+    flags = set(re.findall(r"(?<![\w-])--[a-zA-Z]\w*(?:-\w+)*", TEXTS[page])) - {"--field"}
+    assert flags <= known_flags(), flags - known_flags()
+
+
+# The files of the released code, which fidelity.md names, have a test of their own.
+@pytest.mark.parametrize("page", sorted(TEXTS.keys() - {"docs/fidelity.md"}))
+def test_every_file_exists_or_is_written_by_the_code(page: str):
+    sources = [*ROOT.glob("*.py"), *ROOT.glob("pt4al/*.py"), *ROOT.glob("utils/*.py")]
+    written = "\n".join(path.read_text() for path in sources).replace("{", "<").replace("}", ">")
+    endings = "py|sh|txt|csv|json|pth|png|md|toml|xml|html"
+    names = set(re.findall(rf"(?<![\w./<>-])[\w./<>-]+\.(?:{endings})\b", TEXTS[page]))
+    for name in names - FOREIGN_FILES:
+        if name.startswith("./DATA/") or re.search(r"https?://\S*" + re.escape(name), TEXTS[page]):
+            continue
+        here = (folder_of(page) / name).exists() or (ROOT / name).exists()
+        program = any(path.name == name for path in sources)
+        assert here or program or f"{Path(name).name}" in written, name
+
+
+def folder_of(page: str) -> Path:
+    return (ROOT / page).parent
+
+
+# --- links
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors that GitHub gives to the headings of a page."""
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_links_and_pictures_lead_somewhere(page: str):
+    for target in re.findall(r"\]\((?!https?://)([^)]+)\)", TEXTS[page]):
+        path, _, anchor = target.partition("#")
+        file = folder_of(page) / path if path else ROOT / page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file.read_text()), target
+
+
+def test_every_page_is_linked_from_the_readme_which_is_short():
+    for page in PAGES[1:]:
+        assert f"(docs/{page.name})" in TEXTS["README.md"], page.name
+    assert len(TEXTS["README.md"].splitlines()) <= 200
+
+
+# --- results
+
+
+def table_rows(page: str) -> list[list[str]]:
+    """The cells of every row of every table of a page."""
+    lines = [line for line in TEXTS[page].splitlines() if line.lstrip().startswith("|")]
+    return [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines]
+
+
+def test_tables_of_the_digits_are_their_csv_files():
+    curves = {(r["method"], r["labels"]): r for r in rows(ROOT / "docs/digits.csv")}
+    differences = {
+        (r["quantity"], r["first_labels"]): r
+        for r in rows(ROOT / "docs/digits_differences.csv")
+        if r["method"] == "main-confidence"
+    }
+
+    def stats(method: str, labels: str, kind: str) -> str:
+        row = curves[method, labels]
+        return f"{float(row[f'{kind}_mean']):.2f} ± {float(row[f'{kind}_std']):.2f}"
+
+    def interval(row: dict[str, str]) -> list[str]:
+        return [
+            f"{float(row['difference']):+.2f}",
+            *(f"{float(row[x]):+.2f}" for x in ("low", "high")),
+        ]
+
+    page, methods = table_rows("docs/results.md"), ("main-confidence", "main-random")
+    for labels in [*(str(28 * i) for i in range(1, 11)), "area"]:
+        name = "mean height of the curve" if labels == "area" else labels
+        values = [stats(method, labels, kind) for kind in ("last", "best") for method in methods]
+        assert [name, *values] in page
+    for (quantity, first), name in {
+        ("first", "28"): "28 labels",
+        ("final", "280"): "280 labels",
+        ("area", "28"): "mean height of the curve",
+    }.items():
+        (row,) = (cells for cells in page if cells[0] == name and cells[1][0] in "+-")
+        middle, low, high = interval(differences[quantity, first])
+        assert row[1:3] == [middle, f"{low} to {high}"]
+        assert float(row[3]) == pytest.approx(float(differences[quantity, first]["p"]), abs=0.00051)
+    readme = table_rows("README.md")
+    for labels in ("28", "112", "280"):
+        middle, low, high = interval(differences["point", labels])
+        both = [stats(method, labels, "last") for method in methods]
+        assert [labels, *both, f"{middle} ({low} to {high})"] in readme
+
+
+@pytest.mark.parametrize(
+    ("prefix", "values", "folder", "least"),
+    [
+        ("", "study.csv", "study", 15),
+        ("200 epochs, ", "paper_schedule/curves.csv", "paper_schedule", 18),
+    ],
+)
+def test_tables_of_the_study_are_its_csv_files(prefix: str, values: str, folder: str, least: int):
+    """Those of results.md that begin with `arm` or `minus` after the prefix; at least how many
+    values, as a check of this test."""
+    curves = {(r["method"], r["labels"]): r for r in rows(ROOT / "docs" / values)}
+    differences = {
+        (r["baseline"], r["method"], r["first_labels"] if r["quantity"] == "point" else r["quantity"]): r
+        for path in (ROOT / "docs" / folder).glob("*_differences.csv")
+        for r in rows(path)
+    }
+    checked, head = 0, [""]
+    for cells in table_rows("docs/results.md"):
+        title = cells[0].removeprefix(prefix) if cells[0].startswith(prefix) else ""
+        if title.startswith(("arm", "minus `")) and cells[1] == "n":
+            head = [title, *cells[1:]]
+        elif not cells[0].startswith("`"):
+            head = head if set(cells[0]) <= {"-", ":"} else [""]
+        elif head[0]:
+            arm, what = cells[0].strip("`"), [name.replace(",", "").split()[0] for name in head[2:]]
+            for name, cell in zip(what, cells[2:], strict=True):
+                labels = "area" if name == "mean" else name
+                if head[0].startswith("arm"):
+                    row, kind = curves[arm, labels], "best" if "best" in head[0] else "last"
+                    parts = [
+                        f"{float(row[f'{kind}_{x}']):.2f}" for x in ("mean", "std") if row[f"{kind}_{x}"]
+                    ]
+                    said = " ± ".join(parts)
+                else:
+                    row = differences[head[0].split("`")[1], arm, labels]
+                    middle, *ends = (f"{float(row[x]):+.2f}" for x in ("difference", "low", "high") if row[x])
+                    said = f"{middle} ({' to '.join(ends)})" if ends else middle
+                assert (cell, cells[1]) == (said, row["n"]), (head[0], arm, name)
+                checked += 1
+    assert checked >= least
+
+
+def test_the_table_of_some_seeds_follows_from_the_values_of_all():
+    """That headed `seeds 1 to 4`: all its columns but the last are numbers of labels, the last is
+    the mean height between the first and the last of them."""
+    table = list(table_rows("docs/results.md"))
+    start = next(i for i, cells in enumerate(table) if cells[0] == "seeds 1 to 4")
+    labels = [name.replace(",", "") for name in table[start][2:-1]]
+    values = {
+        (row["method"], row["labels"]): dict(
+            zip(row["seeds"].split(), map(float, row["last_values"].split()), strict=True)
+        )
+        for row in rows(ROOT / "docs/study.csv")
+    }
+    lines = list(itertools.takewhile(lambda cells: cells[0].startswith("`"), table[start + 2 :]))
+    assert len(lines) == 6
+    for cells in lines:
+        arm = cells[0].strip("`")
+        points = np.array([[values[arm, n][seed] for n in labels] for seed in "1234"])
+        height = (points[:, :-1] + points[:, 1:]).mean(axis=1) / 2  # by trapezoids of one width
+        columns = [*points.T, height]
+        assert cells[1:] == ["4", *(f"{x.mean():.2f} ± {x.std(ddof=1):.2f}" for x in columns)], arm
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted((ROOT / "docs").glob("*/*_differences.csv")),
+    ids=lambda path: path.stem,
+)
+def test_differences_of_the_study_follow_from_its_curves(path: Path, tmp_path: Path):
+    methods = list(dict.fromkeys(row["method"] for row in rows(path)))
+    program, out = (
+        ROOT / "utils/generate_acc_curves.py",
+        tmp_path / path.name.replace("_differences.csv", ".png"),
+    )
+    command = [
+        program,
+        ROOT / ("docs/study.csv" if path.parent.name == "study" else "docs/paper_schedule/curves.csv"),
+        "--methods",
+        *methods,
+        "--baseline",
+        rows(path)[0]["baseline"],
+    ]
+    done = start(sys.executable, *command, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+
+# --- what a run leaves behind
+
+
+@pytest.mark.slow
+def test_every_file_of_a_run_is_in_the_table(finished: Path):
+    row = r"^\| `((?:checkpoint|loss|runs)/\S+)` +\|"
+    table = re.findall(row, TEXTS["docs/running.md"], re.MULTILINE)
+    patterns = [
+        re.compile(re.escape(row).replace("EXP", "[^/]+").replace("RUN", "[^/]+").replace("<i>", r"\d+")
+                   .replace("<cycle>", r"\d+"))
+        for row in table
+    ]  # fmt: skip
+    unused = set(patterns)
+    for top in ("checkpoint", "loss", "runs"):
+        for path in (finished / top).rglob("*"):
+            name = str(path.relative_to(finished))
+            if path.is_file() and not path.name.startswith("."):
+                fitting = [pattern for pattern in patterns if pattern.fullmatch(name)]
+                assert fitting, name
+                unused -= set(fitting)
+    assert {pattern.pattern for pattern in unused} == {"runs/[^/]+/[^/]+/tensorboard/"}
+
+
+if __name__ == "__main__":
+    CONFIGURATION.write_text(configuration_page())
+    print(CONFIGURATION)

@@ -1,0 +1,443 @@
+"""labels.csv and classes.txt as people and their programs write them: nothing is lost, and what
+cannot be used is named in one line."""
+
+import csv
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pt4al.base.console import UserError
+from pt4al.data.images import id_key
+from pt4al.person.agreement import Answers, read_answers
+from pt4al.person.labels import (
+    UNSURE,
+    LabelFile,
+    add_class,
+    below_pool,
+    editing,
+    read_classes,
+)
+
+POOL = [
+    "pool/a.jpg",
+    "pool/b.jpg",
+    "pool/sub/c.jpg",
+    "pool/ä, ö.jpg",
+    "pool/1/2/3/d.jpg",
+    "pool/9/2/3/d.jpg",
+]
+POSITIONS = {id_key(file): i for i, file in enumerate(POOL)}
+
+
+def labels_in(folder: Path, text: str | bytes, classes: tuple[str, ...] = ()) -> dict[str, str]:
+    """What a labels.csv of this content says, by image."""
+    return {POOL[i]: label for i, label in answers_in(folder, text, classes).labels.items()}
+
+
+def answers_in(folder: Path, text: str | bytes, classes: tuple[str, ...] = ()) -> Answers:
+    path = folder / "labels.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read_answers([path], POSITIONS, classes)
+
+
+# --- what is taken
+
+TABLE = "file_name,label\npool/a.jpg,001\npool/b.jpg,NA\npool/sub/c.jpg,None\n"
+SAID = {"pool/a.jpg": "001", "pool/b.jpg": "NA", "pool/sub/c.jpg": "None"}
+FORMS: dict[str, str | bytes] = {
+    "plain": TABLE,
+    "CRLF": TABLE.replace("\n", "\r\n"),
+    "CR alone, of an old Mac": TABLE.replace("\n", "\r"),
+    "CR CR LF, written twice": TABLE.replace("\n", "\r\r\n"),
+    "byte order mark": b"\xef\xbb\xbf" + TABLE.encode(),
+    "no end of the last line": TABLE.rstrip("\n"),
+    "empty lines": "\n\n" + TABLE.replace("\n", "\n\n"),
+    "lines of commas": TABLE + ",\n,,,\n",
+    "semicolons": TABLE.replace(",", ";"),
+    "tabs": TABLE.replace(",", "\t"),
+    "sep=; for Excel": "sep=;\r\n" + TABLE.replace(",", ";").replace("\n", "\r\n"),
+    "sep= with a mark": b"\xef\xbb\xbf" + b"sep=,\n" + TABLE.encode(),
+    "quoted": '"file_name","label"\n"pool/a.jpg","001"\n"pool/b.jpg","NA"\n"pool/sub/c.jpg","None"\n',
+    "spaces": TABLE.replace(",", " , ").replace("\n", " \n"),
+    "header in capitals": TABLE.replace("file_name,label", "File_Name,LABEL"),
+    "other columns": "id,label,file_name,x\n7,001,pool/a.jpg,\n8,NA,pool/b.jpg,y\n,None,pool/sub/c.jpg,\n",
+    "a header with more commas": "file_name;label;seen, by whom, and when\n"
+    "pool/a.jpg;001;me\npool/b.jpg;NA;\npool/sub/c.jpg;None;\n",
+    "pandas index": ",file_name,label\n0,pool/a.jpg,001\n1,pool/b.jpg,NA\n2,pool/sub/c.jpg,None\n",
+    "no ending, other ending": TABLE.replace("a.jpg", "a").replace("b.jpg", "b.PNG"),
+    "paths below pool": TABLE.replace("pool/", ""),
+    "paths with ./": TABLE.replace("pool/", "./pool/"),
+    "paths from the root": TABLE.replace("pool/", "/home/me/photos/pool/"),
+    "paths of Windows": TABLE.replace("pool/", "C:\\photos\\pool\\").replace("/", "\\"),
+    "rows of Excel, without the last empty fields": "file_name,label,annotator\n"
+    "pool/a.jpg,001\npool/b.jpg,NA\npool/sub/c.jpg,None,\npool/9/2/3/d.jpg\n",
+    "one row said twice": TABLE + "pool/a.jpg,001\n",
+    "empty labels beside": TABLE + "pool/a.jpg,\n",
+    **{f"column {x}": TABLE.replace("file_name", x) for x in ("filename", "image", "image_id", "id", "path")},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_table_means_the_same_in_every_form(tmp_path: Path, form: str):
+    assert labels_in(tmp_path, FORMS[form]) == SAID
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_answer_changes_that_label_alone_and_keeps_the_form(tmp_path: Path, form: str):
+    path = tmp_path / "labels.csv"
+    labels_in(tmp_path, FORMS[form])
+    before = LabelFile(path)
+    with editing(tmp_path) as file:
+        file.answer("pool/b.jpg", "x;y,z'")
+        file.answer("pool/9/2/3/d.jpg", "new")
+    said = read_answers([path], POSITIONS, ()).labels
+    assert said == {0: "001", 1: "x;y,z'", 2: "None", 5: "new"}
+    after = LabelFile(path)
+    for name in ("header", "delimiter", "mark", "end", "first"):
+        assert getattr(after, name) == getattr(before, name), name
+    answered = {id_key("pool/b.jpg"), id_key("pool/9/2/3/d.jpg")}
+    kept = [
+        line
+        for row, (_, line) in zip(before.rows(), before.lines, strict=True)
+        if id_key(below_pool(row.file)) not in answered
+    ]
+    assert kept and [line for _, line in after.lines if line in kept] == kept
+
+
+def test_a_file_without_a_new_answer_is_not_written(tmp_path: Path):
+    text = "file_name,label\r\n\r\n'pool/a.jpg',  001\r\npool/a.jpg,001"
+    (tmp_path / "labels.csv").write_text(text, newline="")
+    with editing(tmp_path) as file:
+        file.answer("a.jpg", "001")
+    assert (tmp_path / "labels.csv").read_bytes() == text.encode()
+
+
+def test_no_file_is_made_where_there_is_no_answer(tmp_path: Path):
+    with editing(tmp_path):
+        pass
+    assert not (tmp_path / "labels.csv").exists()
+    with editing(tmp_path) as file:
+        file.answer("pool/a.jpg", "cat")
+    assert (tmp_path / "labels.csv").read_bytes() == b"file_name,label\npool/a.jpg,cat\n"
+
+
+def test_a_link_is_followed_to_the_persons_file(tmp_path: Path):
+    (tmp_path / "cloud").mkdir()
+    (tmp_path / "cloud/labels.csv").write_text(TABLE)
+    (tmp_path / "labels.csv").symlink_to("cloud/labels.csv")
+    with editing(tmp_path) as file:
+        file.answer("pool/a.jpg", "cat")
+    assert (tmp_path / "labels.csv").is_symlink()
+    assert "pool/a.jpg,cat\n" in (tmp_path / "cloud/labels.csv").read_text()
+
+
+def test_a_fault_while_editing_writes_nothing(tmp_path: Path):
+    (tmp_path / "labels.csv").write_text(TABLE)
+    with pytest.raises(ZeroDivisionError), editing(tmp_path) as file:
+        file.answer("pool/a.jpg", "cat")
+        _ = 1 / 0
+    assert (tmp_path / "labels.csv").read_text() == TABLE
+
+
+FIELDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=5)
+
+
+@given(
+    st.lists(st.tuples(FIELDS, FIELDS), max_size=6),
+    st.sampled_from(",;\t"),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+    st.booleans(),
+    st.sampled_from(["", "sep"]),
+)
+@settings(deadline=None)
+def test_every_field_of_every_line_survives_an_answer(
+    tmp_path_factory: pytest.TempPathFactory,
+    fields: list[tuple[str, str]], delimiter: str, end: str, mark: bool, first: str,
+):  # fmt: skip
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter=delimiter, lineterminator=end, quoting=csv.QUOTE_ALL)
+    writer.writerow(["note", "file_name", "label"])
+    writer.writerows([note, f"pool/{i}.jpg", label] for i, (note, label) in enumerate(fields))
+    path = tmp_path_factory.mktemp("labels") / "labels.csv"
+    data = (f"sep={delimiter}{end}" if first else "") + text.getvalue()
+    path.write_bytes(data.encode("utf-8-sig" if mark else "utf-8"))
+    before = LabelFile(path)
+    before.answer("pool/more.jpg", "cat")
+    before.write()
+    after = LabelFile(path)
+    lines = [[note, f"pool/{i}.jpg", label] for i, (note, label) in enumerate(fields)]
+    assert [line for _, line in after.lines] == [*lines, ["", "pool/more.jpg", "cat"]]
+    assert (after.delimiter, after.mark, after.end) == (delimiter, mark, end)
+
+
+def test_images_that_share_their_last_folders_are_told_apart(tmp_path: Path):
+    text = "file_name,label\npool/1/2/3/d.jpg,one\n9/2/3/d.jpg,nine\n"
+    assert labels_in(tmp_path, text) == {POOL[4]: "one", POOL[5]: "nine"}
+    file = LabelFile(tmp_path / "labels.csv")
+    file.answer(POOL[5], "other")
+    file.write()
+    assert read_answers([file.path], POSITIONS, ()).labels == {4: "one", 5: "other"}
+
+
+def test_a_name_with_a_comma_or_a_line_end_in_it_is_quoted(tmp_path: Path):
+    text = 'file_name,label\n"pool/ä, ö.jpg","cat, tabby"\n"pool/a\n.jpg",cat\npool/b.jpg,"dog\n"\n'
+    answers = answers_in(tmp_path, text)
+    assert answers.labels == {3: "cat, tabby", 1: "dog"}
+    (note,) = answers.notes
+    assert note.startswith("1 rows are of images that are not in the pool") and "\n" not in note
+    assert "labels.csv line 3: " in note  # where it begins
+
+
+def test_a_note_steers_no_terminal(tmp_path: Path):
+    (note,) = answers_in(tmp_path, "file_name,label\npool/\x1b[2J\x07.jpg,cat\n").notes
+    assert note.isprintable() and "pool/?[2J?.jpg" in note
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "\u06af\u0631\u0628\u0647\u200c\u0647\u0627",
+        "子\u3000猫",
+        "👩\u200d🔬",
+        "œil «x»",
+        "a/b",
+        "=1+1",
+        "'",
+    ],
+)
+def test_names_of_classes_in_other_scripts(tmp_path: Path, name: str):
+    (tmp_path / "classes.txt").write_text(f"{name}\nother\n")
+    assert read_classes(tmp_path) == [name, "other"]
+    assert labels_in(tmp_path, f"file_name,label\npool/a.jpg,{name}\n", (name,)) == {POOL[0]: name}
+
+
+def test_an_umlaut_is_one_class_however_it_is_spelled(tmp_path: Path):
+    composed, apart = "K\u00e4fer", "Ka\u0308fer"
+    (tmp_path / "classes.txt").write_text(f"{apart}\nother\n")
+    assert read_classes(tmp_path) == [composed, "other"]
+    text = f"file_name,label,annotator\na,{composed},{apart}\na,{apart},{composed}\n"
+    assert labels_in(tmp_path, text, (composed,)) == {POOL[0]: composed}
+    add_class(tmp_path, composed)
+    assert read_classes(tmp_path) == [composed, "other"]
+
+
+def test_100_000_rows_take_seconds(tmp_path: Path):
+    n, began = 100_000, time.process_time()
+    positions = {id_key(f"pool/{i}.jpg"): i for i in range(n)}
+    classes = [f"class {i}" for i in range(1000)]
+    with editing(tmp_path) as file:
+        for i in range(n):
+            file.answer(f"pool/{i}.jpg", classes[i % 1000], "me" if i % 2 else "")
+        for i in range(0, n, 2):
+            file.answer(f"pool/{i}", classes[(i + 1) % 1000])
+    answers = read_answers([tmp_path / "labels.csv"], positions, classes)
+    assert answers.labels == {i: classes[(i + 1 - i % 2) % 1000] for i in range(n)}
+    assert time.process_time() - began < 30  # of this process; quadratic: hours
+
+
+# --- who says so
+
+
+def test_the_row_that_names_nobody_decides_and_others_must_agree(tmp_path: Path):
+    text = (
+        "file_name,label,annotator\n"
+        "a,cat,anne\na,dog,ben\na,bird,\n"  # decided
+        "b,cat,anne\nb,cat,ben\n"  # agreed
+        "sub/c,cat,anne\nsub/c,?,ben\n"  # not agreed
+    )
+    answers = answers_in(tmp_path, text)
+    assert answers.labels == {0: "bird", 1: "cat"}
+    assert answers.disagreements == [["pool/sub/c", "cat", "anne"], ["pool/sub/c", "?", "ben"]]
+    assert answers.notes == ["annotators anne and ben agree on 1 of 3 images, kappa 0.00"]
+
+
+@pytest.mark.parametrize("who", ["", "anne"])
+@pytest.mark.parametrize("order", [("labels.csv", "to_label.csv"), ("to_label.csv", "labels.csv")])
+def test_a_class_counts_before_a_doubt_of_the_same_person(tmp_path: Path, who: str, order: tuple[str, str]):
+    head = "file_name,label,annotator\n"
+    (tmp_path / "labels.csv").write_text(f"{head}a,cat,{who}\nb,?,{who}\nb,dog,{who}\n")
+    (tmp_path / "to_label.csv").write_text(f"{head}a.jpg,?,{who}\na,?,ben\nb,?,{who}\n")
+    answers = read_answers([tmp_path / name for name in order], POSITIONS, ())
+    assert answers.labels == ({1: "dog"} if who else {0: "cat", 1: "dog"})
+    disputed = {(label, name) for _, label, name in answers.disagreements}
+    assert disputed == ({("cat", "anne"), ("?", "ben")} if who else set())  # nobody decides
+    (tmp_path / "to_label.csv").write_text(f"{head}a,?,{who}\na,bird,{who}\n")
+    with pytest.raises(UserError, match="a has two labels, .*keep one"):
+        read_answers([tmp_path / name for name in order], POSITIONS, ())
+
+
+def test_an_annotator_gets_a_column_and_rows_of_his_own(tmp_path: Path):
+    (tmp_path / "labels.csv").write_text(TABLE)
+    with editing(tmp_path) as file:
+        file.answer("pool/a.jpg", "002", "anne")
+        file.answer("pool/a.jpg", "003", " anne ")
+        file.answer("pool/b.jpg", "")
+    assert (tmp_path / "labels.csv").read_text() == (
+        "file_name,label,annotator\npool/a.jpg,001,\npool/b.jpg,,\npool/sub/c.jpg,None,\npool/a.jpg,003,anne\n"
+    )
+
+
+def test_unsure_is_a_label_and_empty_is_none(tmp_path: Path):
+    assert labels_in(tmp_path, "file_name,label\na,?\nb,\n", ("cat",)) == {POOL[0]: UNSURE}
+
+
+def test_a_class_beside_a_question_mark_is_said(tmp_path: Path):
+    (note,) = answers_in(tmp_path, "file_name,label\na,?\nb,?\na,cat\n").notes
+    assert note == "a class and a `?` of one person, images: 1; the class counts"
+
+
+def test_two_classes_that_may_be_one_are_said(tmp_path: Path):
+    (note,) = answers_in(tmp_path, "file_name,label\na,Cat\nb,c at\n").notes
+    assert note == "two classes, or one? 'Cat' and 'c at'"
+
+
+# --- what is refused
+
+BAD = [
+    ("", "line 1: no column file_name (found: nothing)"),
+    ("\n\n", "no column file_name (found: nothing)"),
+    ("pool/a.jpg,cat\n", "no column file_name (found: pool/a.jpg, cat)"),
+    ("Picture,Class\na,b\n", "no column file_name (found: Picture, Class): rename"),
+    ("file_name,class\na,b\n", "no column label (found: file_name, class): rename"),
+    ("file_name\na\n", "no column label (found: file_name)"),
+    ("file_name|label\na|b\n", "no column file_name (found: file_name|label)"),
+    ("file_name,label,Label\na,b,c\n", "two columns are called label"),
+    ("file_name,File_Name,label\na,b,c\n", "two columns are called file_name"),
+    ("file_name,label,annotator,annotator\na,b,c,d\n", "two columns are called annotator"),
+    ("file_name,label\npool/ä, ö.jpg,cat\n", "line 2 has 3 fields, the header 2: is a name with a comma"),
+    ("file_name,label\npool/a.jpg,cat\npool/b.jpg;dog\n", "line 3 has 1 fields, the header 2"),
+    ("file_name,label\npool/a.jpg\tcat\n", "line 2 has 1 fields, the header 2"),
+    ('file_name,label\na,"cat\nb,dog\nsub/c,dog\n', "line 2 is no CSV: unexpected end of data"),
+    ('file_name,label\na,cat\nb,"dog\nsub/c,"bird"\n', "line 3 is no CSV: ',' expected after '\"'"),
+    ('file_name,label\na,"' + "x\n" * 100_000, "line 2 is no CSV: field larger than field limit"),
+    (TABLE.encode("utf-16"), "line 1 is not UTF-8: save it in UTF-8"),
+    (TABLE.encode("utf-16-le"), "holds zero bytes (UTF-16?): save it in UTF-8"),
+    (TABLE.encode("utf-32"), "line 1 is not UTF-8"),
+    (TABLE.encode() + b"\0" * 512, "holds zero bytes"),
+    ("file_name,label\na,cat\nb,häßlich\n".encode("cp1252"), "line 3 is not UTF-8"),
+    ("file_name,label\na,cat\na.JPG,dog\n", "line 3: a.JPG has two labels, 'cat' ( ... and 'dog', no annotator named"),
+    ("file_name,label,annotator\na,cat,me\na,?,me\na,dog,me\n", "line 4: a has two labels, 'cat' ( ... annotator 'me'"),
+    ("file_name,label\na,ca\x07t\n", "line 2: 'ca\\x07t' is no name for a class: one line, 200 letters"),
+    ('file_name,label\na,"ca\nt"\n', "line 2: 'ca\\nt' is no name for a class"),
+    ("file_name,label\na,cat\u202egod\n", "is no name for a class"),
+    ("file_name,label\na," + "x" * 201 + "\n", "is no name for a class: one line, 200 letters at most"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text, words", BAD, ids=range(len(BAD)))
+def test_a_bad_labels_csv_is_refused_in_one_line(tmp_path: Path, text: str | bytes, words: str):
+    with pytest.raises(UserError) as error:
+        answers_in(tmp_path, text)
+    (line,) = str(error.value).splitlines()
+    assert str(tmp_path / "labels.csv") in line and all(x in line for x in words.split(" ... ")), line
+
+
+def test_a_label_that_is_no_class_is_named_with_the_likely_one(tmp_path: Path):
+    with pytest.raises(UserError, match=r"line 3: 'catt' is not in classes.txt \(did you mean 'cat'\?\)"):
+        answers_in(tmp_path, "file_name,label\na,cat\nb,catt\n", ("cat", "dog"))
+    with pytest.raises(UserError, match=r"line 2: 'x' is not in classes.txt$"):
+        answers_in(tmp_path, "file_name,label\na,x\n", ("cat", "dog"))
+
+
+def test_a_folder_or_nothing_is_no_label_file(tmp_path: Path):
+    (tmp_path / "labels.csv").mkdir()
+    with pytest.raises(UserError, match="is no file"):
+        read_answers([tmp_path / "labels.csv"], POSITIONS, ())
+    with pytest.raises(UserError, match="does not exist, or is no file"), editing(tmp_path):
+        pass
+    assert read_answers([tmp_path / "none.csv"], POSITIONS, ()) == Answers()
+
+
+ANSWERS: list[tuple[str, tuple[str, ...]]] = [
+    ("is no name for a class", ("pool/a.jpg", "ca\nt")),
+    ("is no name for a class", ("pool/a.jpg", "x" * 201)),
+    ("is no name for an annotator", ("pool/a.jpg", "cat", "an\nne")),
+    ("is not UTF-8: rename that image", ("pool/gr\udcfcn.jpg", "cat")),
+    ("is no name for a class", ("pool/a.jpg", "gr\udcfcn")),
+]
+
+
+@pytest.mark.parametrize("words, answer", ANSWERS)
+def test_an_answer_that_could_not_be_read_back_is_refused(
+    tmp_path: Path, words: str, answer: tuple[str, ...]
+):
+    (tmp_path / "labels.csv").write_text(TABLE)
+    with pytest.raises(UserError, match=words), editing(tmp_path) as file:
+        file.answer(*answer)
+    assert (tmp_path / "labels.csv").read_text() == TABLE
+
+
+# --- classes.txt
+
+
+def test_classes_keep_the_order_of_their_lines(tmp_path: Path):
+    assert read_classes(tmp_path) == []
+    for text in ("10\n9\n001\n", "\ufeff10\r\n 9 \r\n\r\n001", "10\r9\r001\r"):
+        (tmp_path / "classes.txt").write_bytes(text.encode())
+        assert read_classes(tmp_path) == ["10", "9", "001"]
+
+
+BAD_CLASSES: list[tuple[str | bytes, str]] = [
+    ("", "names 0 classes: a classifier needs 2 or more"),
+    ("\n \n", "names 0 classes"),
+    ("cat\n", "names 1 classes"),
+    ("cat\ndog\n cat\n", "names 'cat' twice: keep one"),
+    ("cat\n?\n", "'\\?' is no class: it says that a person cannot tell"),
+    ("cat\nd\x1b[0mog\n", "is no name for a class"),
+    ("x" * 201 + "\ncat\n", "is no name for a class"),
+    ("cat\nhäßlich\n".encode("latin-1"), "line 2 is not UTF-8: save it in UTF-8"),
+    ("cat\ndog\n".encode("utf-16-le"), "holds zero bytes"),
+    ("cat\ndog\n".encode("utf-16"), "line 1 is not UTF-8"),
+]
+
+
+@pytest.mark.parametrize("text, words", BAD_CLASSES, ids=range(len(BAD_CLASSES)))
+@pytest.mark.parametrize("use", [read_classes, lambda folder: add_class(folder, "new")], ids=["read", "add"])
+def test_a_bad_classes_txt_is_refused_or_added_to(
+    tmp_path: Path, text: str | bytes, words: str, use: Callable[[Path], object]
+):
+    data = text if isinstance(text, bytes) else text.encode()
+    (tmp_path / "classes.txt").write_bytes(data)
+    if use is read_classes or "UTF" in words or "zero" in words:
+        with pytest.raises(UserError, match=words) as error:
+            use(tmp_path)
+        assert len(str(error.value).splitlines()) == 1
+        assert (tmp_path / "classes.txt").read_bytes() == data
+    else:  # the person may be writing it; nothing of it is lost
+        use(tmp_path)
+        assert (tmp_path / "classes.txt").read_text().startswith(text)
+
+
+def test_a_class_is_added_once_below_the_others(tmp_path: Path):
+    add_class(tmp_path, "cat")
+    (tmp_path / "classes.txt").write_bytes(b"\xef\xbb\xbfcat\r\n\r\n dog")  # by Notepad
+    for name in ("cat", "dog", " bird ", "bird"):
+        add_class(tmp_path, name)
+    assert read_classes(tmp_path) == ["cat", "dog", "bird"]
+    with pytest.raises(UserError, match="is no class"):
+        add_class(tmp_path, "?")
+
+
+def test_classes_txt_may_be_no_folder(tmp_path: Path):
+    (tmp_path / "classes.txt").mkdir()
+    with pytest.raises(UserError, match="is no file"):
+        read_classes(tmp_path)
+
+
+# --- where an image is
+
+
+PATHS = [
+    "x/y.jpg", "pool/x/y.jpg", "./pool/x/y.jpg", "./x/y.jpg", "/pool/x/y.jpg", "/a/b/pool/x/y.jpg",
+    "C:\\pool\\x\\y.jpg", "x\\y.jpg", "photos/pool/x/y.jpg",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", PATHS)
+def test_a_path_below_the_pool(text: str):
+    assert below_pool(text) == "pool/x/y.jpg"

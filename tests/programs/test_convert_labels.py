@@ -1,0 +1,803 @@
+"""Labels come in from other tools and go out as class folders, and nothing else changes."""
+
+import csv
+import errno
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from PIL import Image
+from shell import ROOT, environment, rows, run
+from test_label_studio import CLASSES, FILES, MEANT, STORED
+
+from config import CIFAR10
+from loader import load_images
+from pt4al.base.console import Stopped, UserError, fail
+from pt4al.data.images import id_key
+from pt4al.person.agreement import read_answers
+
+POOL = ["one.png", "two.png", "001.png", "a/dup.png", "b/dup.png", "a_dup.png", "a/b/c/deep.png", "Ferien/ä & ö.png",
+        "z/b/c/deep.png"]  # fmt: skip
+
+
+def draw(path: Path, seed: int, **options: object) -> None:
+    """An image of 8x8 pixels that no other seed gives."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = torch.randint(256, (8, 8, 3), generator=torch.Generator().manual_seed(seed))
+    Image.fromarray(values.to(torch.uint8).numpy()).save(path, **options)
+
+
+def make_photos(folder: Path, names: list[str] = POOL) -> Path:
+    for i, name in enumerate(names):
+        draw(folder / "pool" / name, i)
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return make_photos(tmp_path / "photos")
+
+
+def convert(folder: Path, action: str, *arguments: object, status: int = 0) -> str:
+    """Run the program in a folder whose PHOTOS is `photos`; what it prints."""
+    words = [action, *map(str, arguments), "--data-dir", "photos"]
+    done = run(folder, "utils/convert_labels.py", *words, status=status)
+    return done.stderr if status else done.stdout
+
+
+def program() -> ModuleType:
+    """The program as a module, not started."""
+    specification = importlib.util.spec_from_file_location("p", ROOT / "utils/convert_labels.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def labels(photos: Path) -> dict[str, str]:
+    """What labels.csv says, by path below the pool."""
+    files = sorted(x.relative_to(photos).as_posix() for x in (photos / "pool").rglob("*.*"))
+    positions = {id_key(file): i for i, file in enumerate(files)}
+    said = read_answers([photos / "labels.csv"], positions, ()).labels
+    return {files[i].removeprefix("pool/"): label for i, label in said.items()}
+
+
+def said(photos: Path) -> list[tuple[str, ...]]:
+    return sorted(tuple(row.values()) for row in rows(photos / "labels.csv"))
+
+
+def tree(folder: Path) -> dict[str, bytes | str]:
+    """Every file and link below a folder but for locks."""
+    return {
+        str(x.relative_to(folder)): os.readlink(x) if x.is_symlink() else x.read_bytes()
+        for x in folder.rglob("*")
+        if (x.is_symlink() or x.is_file()) and x.name != ".labels.lock"
+    }
+
+
+def last(text: str) -> str:
+    return text.splitlines()[-1]
+
+
+# --- import: Label Studio
+
+
+@pytest.mark.parametrize("kind", ["choices", "textarea"])
+@pytest.mark.parametrize("form", [".json", "_min.json", ".csv", ".tsv"])
+def test_every_export_of_label_studio_says_the_same(tmp_path: Path, kind: str, form: str):
+    photos = tmp_path / "photos"
+    for i, file in enumerate(FILES):
+        (photos / file).parent.mkdir(parents=True, exist_ok=True)
+        (photos / file).write_bytes(bytes([i]))
+    (photos / "classes.txt").write_text("\n".join(CLASSES))
+    told = convert(tmp_path, "import", STORED / f"{kind}{form}")
+    assert labels(photos) == {file.removeprefix("pool/"): label for file, label in MEANT.items()}
+    assert last(told).startswith("photos/labels.csv: 14 labels are new, 0 the same, 0 replaced, ")
+    # Label Studio drops skipped tasks from all but JSON; there one more says nothing.
+    skipped = 2 if form == ".json" else 1
+    assert last(told).endswith(f" {skipped} left out")
+    assert f"{skipped} entries hold no label: empty, or skipped" in told
+    assert "by class: 5 NA, 4 001" in told or "by class: 4 001, 4 NA" in told
+    who = "7" if kind == "choices" else "7@example.org"
+    assert ("pool/d,e.png", "cat, tabby", who) in said(photos) and len(said(photos)) == 14
+    assert "14 the same" in last(convert(tmp_path, "import", STORED / f"{kind}.csv"))
+
+
+def task(image: str, *annotations: dict, **data: object) -> dict:
+    return {"id": 5, "data": {"image": image, **data}, "annotations": list(annotations)}
+
+
+def choice(*names: str, question: str = "choice", who: object = 1, **more: object) -> dict:
+    value = {"value": {"choices": list(names)}, "type": "choices", "to_name": "image"}
+    return {"completed_by": who, "result": [{**value, "from_name": question}], **more}
+
+
+def test_a_project_that_is_not_of_ours_is_read(photos: Path, tmp_path: Path):
+    """The question has another name, and images are where a server keeps them."""
+    tasks = [
+        task("/data/upload/3/0ab1c2d3-one.png", choice("cat")),
+        task("/data/local-files/?d=some/where/pool/a/dup.png", choice("dog", who={"id": 4, "email": ""})),
+        task("s3://bucket/two.png", choice("cat", who=None)),
+        task("https://host/x/Ferien/%C3%A4%20%26%20%C3%B6.png?key=1", choice("cat", who={"email": "me@x"})),
+        task("one.png", choice("dog", was_cancelled=True), {"result": [], "completed_by": 1}),
+        {"id": 9, "data": {"photo": "001.png", "text": "x"}, "predictions": [choice("dog")], "annotations": []},
+        {"id": 9, "data": {"photo": "a_dup.png"}, "completions": [choice("dog"), choice("cat", skipped=True)]},
+    ]  # fmt: skip
+    (tmp_path / "x.json").write_text(json.dumps(tasks))
+    told = convert(tmp_path, "import", "x.json")
+    assert said(photos) == [
+        ("pool/Ferien/ä & ö.png", "cat", "me@x"),
+        ("pool/a/dup.png", "dog", "4"),
+        ("pool/a_dup.png", "dog", "1"),
+        ("pool/one.png", "cat", "1"),
+        ("pool/two.png", "cat", ""),
+    ]
+    assert last(told) == "photos/labels.csv: 5 labels are new, 0 the same, 0 replaced, 4 left out"
+
+
+def test_one_of_several_questions_is_chosen(photos: Path, tmp_path: Path):
+    both = choice("cat", question="animal")
+    both["result"] += choice("sharp", question="quality")["result"]
+    (tmp_path / "x.json").write_text(json.dumps(task("one.png", both)))
+    words = "x.json task 5 answers animal, quality: choose by --label-column"
+    assert words in convert(tmp_path, "import", "x.json", status=2)
+    convert(tmp_path, "import", "x.json", "--label-column", "quality")
+    assert labels(photos) == {"one.png": "sharp"}
+
+
+# --- import: class folders
+
+
+def put(photos: Path, name: str, target: Path, how: str) -> None:
+    source = photos / "pool" / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if how == "copy":
+        shutil.copyfile(source, target)
+    elif how == "hard link":
+        os.link(source, target)
+    else:
+        target.symlink_to(os.path.relpath(source, target.parent))
+
+
+@pytest.mark.parametrize("how", ["copy", "hard link", "link"])
+@pytest.mark.parametrize("layout", ["", "train/", "test/"])
+def test_class_folders_of_copies_and_links(photos: Path, tmp_path: Path, how: str, layout: str):
+    """By path, by name, and by content under another name: also where that is the name of another."""
+    put(photos, "one.png", tmp_path / f"sorted/{layout}001/one.png", how)
+    put(photos, "a/dup.png", tmp_path / f"sorted/{layout}NA/a/dup.png", how)
+    put(photos, "Ferien/ä & ö.png", tmp_path / f"sorted/{layout}NA/ä & ö.png", how)
+    put(photos, "b/dup.png", tmp_path / f"sorted/{layout}grün, hell/two.png", how)
+    put(photos, "001.png", tmp_path / "sorted/train/NA/new name.png" if layout else
+        tmp_path / "sorted/NA/new name.png", how)  # fmt: skip
+    (tmp_path / f"sorted/{layout}NA/.hidden.png").write_text("")
+    (tmp_path / f"sorted/{layout}NA/notes.txt").write_text("")
+    told = convert(tmp_path, "import", "sorted")
+    assert labels(photos) == {
+        "one.png": "001", "a/dup.png": "NA", "Ferien/ä & ö.png": "NA", "b/dup.png": "grün, hell", "001.png": "NA",
+    }  # fmt: skip
+    assert last(told) == "photos/labels.csv: 5 labels are new, 0 the same, 0 replaced, 0 left out"
+
+
+def test_folders_in_the_pool_itself_are_classes_when_they_are_named(photos: Path, tmp_path: Path):
+    """What was moved into class folders there is still in the pool."""
+    told = convert(tmp_path, "import", "photos/pool")
+    assert labels(photos) == {
+        "a/dup.png": "a", "b/dup.png": "b", "a/b/c/deep.png": "a", "Ferien/ä & ö.png": "Ferien", "z/b/c/deep.png": "z",
+    }  # fmt: skip
+    assert "by class: 2 a, 1 Ferien, 1 b, 1 z" in told
+
+
+def test_a_class_may_be_called_train(photos: Path, tmp_path: Path):
+    put(photos, "one.png", tmp_path / "x/train/one.png", "copy")
+    put(photos, "two.png", tmp_path / "x/bus/two.png", "copy")
+    convert(tmp_path, "import", "x")
+    assert labels(photos) == {"one.png": "train", "two.png": "bus"}
+
+
+def test_an_image_that_was_compressed_anew_is_known_by_its_name(photos: Path, tmp_path: Path):
+    draw(tmp_path / "x/cat/one.jpg", 99, quality=50)
+    convert(tmp_path, "import", "x")
+    assert labels(photos) == {"one.png": "cat"}
+
+
+def test_two_strangers_of_one_name_are_not_taken_for_the_image_of_that_name(photos: Path, tmp_path: Path):
+    """IMG_1 of one camera is not IMG_1 of another."""
+    put(photos, "one.png", tmp_path / "x/cat/one.png", "copy")
+    draw(tmp_path / "x/dog/one.png", 99)
+    told = convert(tmp_path, "import", "x")
+    assert labels(photos) == {"one.png": "cat"}
+    assert "1 images are not in photos/pool, the first: one.png (x/dog/one.png)" in told
+    (tmp_path / "x.csv").write_text("id,label\n1/two,cat\n2/two,cat\none,cat\n")
+    assert "2 images are not in photos/pool, the first: 1/two (x.csv line 2)" in convert(
+        tmp_path, "import", "x.csv"
+    )
+    assert labels(photos) == {"one.png": "cat"}
+
+
+def test_copies_in_the_pool_get_the_label_of_their_content(photos: Path, tmp_path: Path):
+    shutil.copyfile(photos / "pool/one.png", photos / "pool/again.png")
+    put(photos, "one.png", tmp_path / "x/cat/renamed.png", "copy")
+    convert(tmp_path, "import", "x")
+    assert labels(photos) == {"one.png": "cat", "again.png": "cat"}
+
+
+def test_a_name_spelled_in_the_other_unicode_form_is_found(photos: Path, tmp_path: Path):
+    (tmp_path / "x.csv").write_text("file_name,label\nFerien/a\u0308 & o\u0308.png,Ka\u0308fer\n")
+    convert(tmp_path, "import", "x.csv")
+    assert labels(photos) == {"Ferien/ä & ö.png": "Käfer"}
+
+
+# --- import: tables
+
+TABLES: list[tuple[str, str, list[str]]] = [
+    ("train.csv", "image_id,label\none.png,001\ndup2,NA\na/dup,NA\n", []),
+    ("labels.csv", "id,breed\none,001\na/dup.png,NA\n", ["--label-column", "breed"]),
+    ("train.csv", "Image;Id\none.png;001\npool/a/dup.png;NA\n", ["--label-column", "Id"]),
+    ("x.tsv", "path\tlabel\n/data/pool/one.png\t001\nC:\\x\\pool\\a\\dup.png\tNA\n", []),
+    ("metadata.csv", "file_name,label,text\none.png,001,\na/dup.png,NA,none\nb/dup.png,,x\n", []),
+    ("metadata.jsonl", '{"file_name": "one.png", "label": "001"}\n\n{"file_name": "a/dup.png", "label": "NA"}\n'
+     '{"file_name": "b/dup.png", "label": null}\n', []),
+    ("m.jsonl", '{"file_name": "one.png", "y": "001"}\r\n{"file_name": "a/dup", "y": "NA"}', ["--label-column", "y"]),
+    ("min.json", '[{"image": "one.png", "label": "001"}, {"image": "/data/local-files/?d=a%2Fdup.png", "label": "NA"}]',
+     []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name, text, flags", TABLES, ids=range(len(TABLES)))
+def test_tables_of_other_tools(photos: Path, tmp_path: Path, name: str, text: str, flags: list[str]):
+    (tmp_path / name).write_text(text)
+    told = convert(tmp_path, "import", name, *flags)
+    assert labels(photos) == {"one.png": "001", "a/dup.png": "NA"}
+    assert "2 labels are new, 0 the same, 0 replaced, " in last(told)
+
+
+def test_a_class_by_number_is_text(photos: Path, tmp_path: Path):
+    (tmp_path / "m.jsonl").write_text('{"file_name": "one.png", "label": 7}')
+    convert(tmp_path, "import", "m.jsonl")
+    assert labels(photos) == {"one.png": "7"}
+
+
+def test_images_beside_metadata_are_known_by_content(photos: Path, tmp_path: Path):
+    put(photos, "one.png", tmp_path / "hf/train/0001.png", "copy")
+    put(photos, "two.png", tmp_path / "hf/train/one.png", "copy")
+    (tmp_path / "hf/train/metadata.csv").write_text("file_name,label\n0001.png,cat\none.png,dog\n")
+    convert(tmp_path, "import", "hf/train/metadata.csv")
+    assert labels(photos) == {"one.png": "cat", "two.png": "dog"}
+
+
+def test_many_labels_take_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    n = 10_000
+    (tmp_path / "photos/pool").mkdir(parents=True)
+    for i in range(n):
+        (tmp_path / f"photos/pool/{i}.png").touch()
+    lines = [f"{i},{i % 100:03}\n" for i in range(n)]
+    (tmp_path / "x.csv").write_text("id,label\n" + "".join(lines))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["x", "import", "x.csv", "--data-dir", "photos"])
+    began = time.process_time()
+    program().main()
+    assert time.process_time() - began < 20  # of this process; quadratic: many minutes
+    assert len(rows(tmp_path / "photos/labels.csv")) == n
+
+
+# --- import: what stands in labels.csv
+
+
+def test_labels_are_added_and_everything_else_stays(photos: Path, tmp_path: Path):
+    before = "\ufefffile_name;note;label\r\npool/one.png;mine, 1;cat\r\npool/two.png;;\r\n/else/pool/x.png;;dog\r\n"
+    (photos / "labels.csv").write_bytes(before.encode())
+    (tmp_path / "x.csv").write_text("id,label\none,cat\ntwo,dog\na/dup,dog\nnowhere,cat\n001,\n")
+    told = convert(tmp_path, "import", "x.csv")
+    after = before.replace("two.png;;", "two.png;;dog") + "pool/a/dup.png;;dog\r\n"
+    assert (photos / "labels.csv").read_bytes() == after.encode()
+    assert told.splitlines() == [
+        "1 images are not in photos/pool, the first: nowhere (x.csv line 5)",
+        "1 entries hold no label: empty, or skipped",
+        "by class: 2 dog, 1 cat",
+        "photos/labels.csv: 2 labels are new, 1 the same, 0 replaced, 2 left out",
+    ]
+    times = (photos / "labels.csv").stat().st_mtime_ns
+    assert "0 labels are new, 3 the same" in last(convert(tmp_path, "import", "x.csv"))
+    assert (photos / "labels.csv").stat().st_mtime_ns == times
+
+
+def test_a_label_that_stands_is_replaced_on_demand_alone(photos: Path, tmp_path: Path):
+    (photos / "labels.csv").write_text("file_name,label\none.png,cat\ntwo.png,cat\n001.png,?\n")
+    (tmp_path / "x.csv").write_text("id,label\none,dog\ntwo,cat\n001,dog\na/dup,dog\n")
+    before = tree(tmp_path)
+    told = convert(tmp_path, "import", "x.csv", status=2)
+    assert told == (
+        "convert_labels.py: error: 2 labels of photos/labels.csv would change, the first: pool/one.png is 'cat', "
+        "but 'dog' in x.csv line 2; --replace changes them\n"
+    )
+    assert tree(tmp_path) == before
+    told = convert(tmp_path, "import", "x.csv", "--replace")
+    assert last(told) == "photos/labels.csv: 1 labels are new, 1 the same, 2 replaced, 0 left out"
+    assert (photos / "labels.csv").read_text() == (
+        "file_name,label\none.png,dog\ntwo.png,cat\n001.png,dog\npool/a/dup.png,dog\n"
+    )
+
+
+def test_annotators_may_differ_with_each_other_but_not_with_who_decides(photos: Path, tmp_path: Path):
+    (photos / "labels.csv").write_text("file_name,label,annotator\none,cat,anne\ntwo,cat,\n001,cat,anne\n")
+    (tmp_path / "x.csv").write_text("id,label\none,dog\n")
+    told = convert(tmp_path, "import", "x.csv", "--annotator", "ben")
+    assert last(told).startswith("photos/labels.csv: 1 labels are new")
+    assert labels(photos) == {"two.png": "cat", "001.png": "cat"}  # on `one` they disagree
+    assert "1 labels of photos/labels.csv would change" in convert(
+        tmp_path, "import", "x.csv", "--annotator", "anne", status=2
+    )
+    convert(tmp_path, "import", "x.csv")  # names nobody: decides
+    assert labels(photos)["one.png"] == "dog"
+    (tmp_path / "x.csv").write_text("id,label\ntwo,dog\n001,cat\n")
+    for flags in (["--annotator", "ben"], []):
+        told = convert(tmp_path, "import", "x.csv", *flags, status=2)
+        assert "1 labels of photos/labels.csv would change, the first: pool/two.png is 'cat'" in told
+    told = convert(tmp_path, "import", "x.csv", "--annotator", "ben", "--replace")
+    assert last(told).startswith("photos/labels.csv: 1 labels are new, 0 the same, 1 replaced")
+    assert labels(photos) == {"one.png": "dog", "two.png": "dog", "001.png": "cat"}
+    (tmp_path / "x.csv").write_text("id,label\n001,cat\n")
+    assert "0 labels are new, 1 the same" in convert(tmp_path, "import", "x.csv")
+
+
+# --- import: what is refused
+
+Make = Callable[[Path], object]
+
+
+def text(name: str, content: str | bytes) -> Make:
+    data = content if isinstance(content, bytes) else content.encode()
+    return lambda folder: (folder / name).write_bytes(data)
+
+
+def tasks(*items: object) -> Make:
+    return text("x.json", json.dumps(list(items)))
+
+
+BAD_IMPORTS: list[tuple[Make, str, str]] = [
+    (text("y", ""), "x.csv", "x.csv does not exist"),
+    (text("x.xml", "<a/>"), "x.xml", "x.xml is no folder, .json, .jsonl, .csv or .tsv"),
+    (text("x.zip", "PK"), "x.zip", "unpack it first"),
+    (text("x.json", "{"), "x.json", "x.json is not valid JSON"),
+    (text("x.json", "[" * 100_000), "x.json", "x.json is not valid JSON"),
+    (text("x.json", ""), "x.json", "x.json is not valid JSON"),
+    (text("x.json", '[{"label": "a"}]'.encode("utf-16")), "x.json", "x.json line 1 is not UTF-8"),
+    (text("x.json", "7"), "x.json", "x.json record 1 is no object"),
+    (text("x.json", "[]"), "x.json", "x.json: no field label (found: nothing): give --label-column"),
+    (tasks({"image": "one.png", "choice": "a"}), "x.json", "no field label (found: image, choice)"),
+    (tasks({"label": "a"}), "x.json", "x.json record 1 names no image (found: label)"),
+    (tasks({"image": "one.png", "label": ["a", "b"]}), "x.json", 'record 1: ["a", "b"] is not one label'),
+    (tasks({"image": "one.png", "label": {"choices": ["a", "b"]}}), "x.json", "is not one label"),
+    (tasks({"image": "one.png", "label": True}), "x.json", "true is not one label"),
+    (tasks({"image": "one.png", "label": 0.5}), "x.json", "0.5 is not one label"),
+    (tasks({"images": [], "annotations": [], "categories": []}), "x.json", "no export of Label Studio"),
+    (tasks(task("one.png", choice("a")), 7), "x.json", "task 2 has no data or annotations"),
+    (tasks(task("one.png", choice("a", "b"))), "x.json", 'task 5: ["a", "b"] is not one label'),
+    (tasks(task("one.png", {"result": "a"})), "x.json", "its result is no list of objects"),
+    (tasks({"data": {"text": "a"}, "annotations": []}), "x.json", "task 1 names no image (found: text)"),
+    (tasks({"data": {}, "annotations": [7]}), "x.json", "task 1 has no data or annotations"),
+    (tasks(task("one.png", choice("a"), choice("b"))), "x.json",
+     "pool/one.png is 'b', but 'a' in x.json task 5: keep one"),
+    (tasks(task("one.png", choice("a\nb"))), "x.json", "'a\\nb' is no name for a class"),
+    (tasks(task("one.png", choice("gr\udcfcn"))), "x.json", "is no name for a class"),
+    (text("x.jsonl", '{"file_name": "one.png", "label": "a"}\n{"file'), "x.jsonl", "x.jsonl line 2 is not valid JSON"),
+    (text("x.jsonl", "\n"), "x.jsonl", "no field label (found: nothing)"),
+    (text("x.csv", "image,kind\none,a\n"), "x.csv", "x.csv line 1: no column label (found: image, kind)"),
+    (text("x.csv", "image,kind\none,a\n"), "x.csv --label-column breed", "no column breed (found: image, kind)"),
+    (text("x.csv", "one.png,a\n"), "x.csv", "no column file_name (found: one.png, a)"),
+    (text("x.csv", 'image,label\none.png,"{""choices"": [""a"", ""b""]}"\n'.replace(": [", ":[")), "x.csv",
+     "line 2: {\"choices\":[\"a\", \"b\"]} is not one label"),
+    (text("x.csv", "image,label\none,a\npool/one.png,b\n"), "x.csv",
+     "x.csv line 3: pool/one.png is 'b', but 'a' in x.csv line 2"),
+    (text("x.csv", "image,label\nnowhere,a\n\x1b[2Jx,a\n"), "x.csv",
+     "none of 2 images is in photos/pool, the first: nowhere"),
+    (text("x.csv", "image,label\none,a\n"), "x.csv --annotator a\tb", "is no name for an annotator"),
+    (text("x.csv", "image,label\none,a\n"), "x.csv --annotator", "expected one argument"),
+    (text("x.csv", "image,label\none,a\n"), "x.csv y.csv", "unrecognized arguments: y.csv"),
+    (lambda folder: (folder / "x").mkdir(), "x", "x holds no images in class folders: x/CLASS/*"),
+    (lambda folder: draw(folder / "x/one.png", 0), "x", "x holds no images in class folders"),
+    (lambda folder: draw(folder / "x/train/one.png", 0), "x --label-column y", "x is a folder, which has no columns"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("make, words, message", BAD_IMPORTS, ids=range(len(BAD_IMPORTS)))
+def test_a_bad_import_is_one_line_and_changes_nothing(
+    photos: Path, tmp_path: Path, make: Make, words: str, message: str,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+):  # fmt: skip
+    make(tmp_path)
+    refused(tmp_path, f"import {words}", message, monkeypatch, capsys)
+
+
+def refused(
+    folder: Path, words: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    """Run the program in this process; it must refuse, and leave every file as it is."""
+    before = tree(folder)
+    monkeypatch.chdir(folder)
+    command = ["convert_labels.py", *words.split(" "), "--data-dir", "photos"]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises((UserError, OSError)) as error:
+        program().main()
+    fail(str(error.value))
+    told = capsys.readouterr().err
+    assert told.startswith("convert_labels.py: error: ") and message in told, told
+    assert len(told.splitlines()) == 1 and told.rstrip("\n").isprintable()
+    assert tree(folder) == before
+
+
+STANDING: list[tuple[str, str, str]] = [
+    ("labels.csv", "file_name,label\none,a\none,b\n", "one has two labels, 'a' ("),
+    ("labels.csv", "file_name;label\none;a;b\n", "line 2 has 3 fields, the header 2"),
+    (
+        "classes.txt",
+        "cats\ndogs\n",
+        "x.csv line 2: 'cat' is not in classes.txt (did you mean 'cats'?)",
+    ),
+    ("classes.txt", "cat\n", "names 1 classes: a classifier needs 2 or more"),
+    ("pool/one.jpg", "", "pool/one.jpg and pool/one.png differ in their ending only: rename one"),
+]
+
+
+@pytest.mark.parametrize("name, content, message", STANDING, ids=range(len(STANDING)))
+def test_what_is_wrong_in_the_folder_of_photographs_is_said(
+    photos: Path, tmp_path: Path, name: str, content: str, message: str
+):
+    (photos / name).write_text(content)
+    (tmp_path / "x.csv").write_text("id,label\none,cat\n")
+    before = tree(tmp_path)
+    told = convert(tmp_path, "import", "x.csv", status=2)
+    assert told.startswith("convert_labels.py: error: ") and message in told
+    assert len(told.splitlines()) == 1 and tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("action", ["import", "export"])
+def test_there_must_be_a_pool(
+    tmp_path: Path, action: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "photos").mkdir()
+    message = "photos/pool is not a folder: the images of --data-dir PHOTOS are in pool/"
+    refused(tmp_path, f"{action} x.csv", message, monkeypatch, capsys)
+    (tmp_path / "photos/pool").mkdir()
+    refused(tmp_path, f"{action} x.csv", "photos/pool holds no image", monkeypatch, capsys)
+
+
+def test_the_command_line_must_be_whole(tmp_path: Path):
+    for words, message in (
+        ([], "the following arguments are required: {import,export}"),
+        (["import", "x"], "the following arguments are required: --data-dir"),
+        (["mix", "x"], "invalid choice: 'mix'"),
+    ):
+        done = run(tmp_path, "utils/convert_labels.py", *words, status=2)
+        assert done.stderr.startswith("convert_labels.py: error: ") and message in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+# --- export
+
+GIVEN = {"one.png": "001", "two.png": "NA", "a/dup.png": "001", "b/dup.png": "NA", "a_dup.png": "001",
+         "a/b/c/deep.png": "grün, hell", "Ferien/ä & ö.png": "grün, hell"}  # fmt: skip
+
+
+def label(photos: Path, given: dict[str, str]) -> None:
+    with (photos / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["file_name", "label"], *given.items()])
+
+
+def test_an_export_is_a_data_set_of_this_project(photos: Path, tmp_path: Path):
+    """By a run's own test images; one picture is unsure, one has no label."""
+    label(photos, {**GIVEN, "001.png": "?"})
+    (tmp_path / "run/labeled").mkdir(parents=True)
+    (tmp_path / "run/labeled/test.txt").write_text("pool/a/dup.png\npool/b/dup.png\npool/a/b/c/deep.png\n")
+    told = convert(tmp_path, "export", "out", "--run", "run")
+    assert (
+        told
+        == "out: 4 images to train, 3 to test, 3 classes; left out: 1 without label, 1 unsure, 0 disputed\n"
+    )
+    placed = {
+        "train/001/one.png": "one.png", "train/NA/two.png": "two.png", "train/001/a_dup.png": "a_dup.png",
+        "train/grün, hell/ä & ö.png": "Ferien/ä & ö.png", "test/001/a_dup-2.png": "a/dup.png",
+        "test/NA/b_dup.png": "b/dup.png", "test/grün, hell/a_b_c_deep.png": "a/b/c/deep.png",
+    }  # fmt: skip
+    assert set(tree(tmp_path / "out")) == {*placed, "metadata.csv"}
+    for name, source in placed.items():
+        assert (tmp_path / "out" / name).samefile(photos / "pool" / source)  # a hard link
+    listed = {row["file_name"]: row["label"] for row in rows(tmp_path / "out/metadata.csv")}
+    assert listed == {name: name.split("/")[1] for name in placed}
+    config = replace(CIFAR10, dataset="folder", data_dir=str(tmp_path / "out"), img_size=8)
+    train, test = load_images(config, torch.device("cpu"))
+    assert train.classes == test.classes == ["001", "NA", "grün, hell"]
+    assert (len(train), len(test)) == (4, 3)
+    shown = {
+        x.removeprefix(f"{tmp_path}/out/"): pixels
+        for data in (train, test)
+        for x, pixels in zip(data.ids, data.pixels, strict=True)
+    }
+    for name, source in placed.items():
+        values = torch.randint(256, (8, 8, 3), generator=torch.Generator().manual_seed(POOL.index(source)))
+        assert torch.equal(shown[name].int(), values.int()), name
+
+
+def test_a_real_run_reads_an_export(tmp_path: Path):
+    names = [f"{i // 20}/{i % 20}.png" for i in range(100)]
+    photos = make_photos(tmp_path / "photos", names)
+    label(photos, {name: "ab"[i % 2] for i, name in enumerate(names)})
+    for i in range(4):
+        draw(photos / f"test/{'ab'[i % 2]}/{i // 2}.png", 1000 + i)
+    convert(tmp_path, "export", "out")
+    data = "--dataset folder --data-dir out --img-size 16 --width 8 --epochs 1 --milestones 9"
+    picks = "--cycles 1 --labels-per-cycle 20 --first-pick random --candidates all --strategy random"
+    run(tmp_path, "main.py", *data.split(), *picks.split())
+    (row,) = rows(tmp_path / "runs/folder-seed0/main-random/cycles.csv")
+    assert row["labels"] == "20"
+
+
+@pytest.mark.parametrize("source", ["out", "out/metadata.csv"])
+@pytest.mark.parametrize("with_test", [False, True])
+def test_an_export_comes_back_as_it_went(photos: Path, tmp_path: Path, source: str, with_test: bool):
+    """Into the same images, and into a fresh folder where nothing is labelled."""
+    shutil.copyfile(photos / "pool/one.png", photos / "pool/z/copy of one.png")  # of another label
+    given = {**GIVEN, "z/copy of one.png": "NA", "z/b/c/deep.png": "None"}
+    label(photos, given)
+    flags = []
+    if with_test:
+        (tmp_path / "run/labeled").mkdir(parents=True)
+        (tmp_path / "run/labeled/test.txt").write_text("pool/a/dup.png\r\npool/z/b/c/deep.png\r\n")
+        flags = ["--run", "run"]
+    convert(tmp_path, "export", "out", *flags)
+    told = convert(tmp_path, "import", source)
+    assert last(told) == "photos/labels.csv: 0 labels are new, 9 the same, 0 replaced, 0 left out"
+    (photos / "labels.csv").unlink()
+    convert(tmp_path, "import", source)
+    assert labels(photos) == given
+
+
+def test_the_test_set_of_the_photographs_goes_along(photos: Path, tmp_path: Path):
+    label(photos, GIVEN)
+    for i, name in enumerate(["001/one.png", "NA/x.jpg", "grün, hell/x.png", "NA/.y.png", "NA/deep/z.png"]):
+        draw(photos / "test" / name, 100 + i)
+    told = convert(tmp_path, "export", "out")
+    assert last(told).startswith("out: 7 images to train, 3 to test, 3 classes") and "note" not in told
+    tests = {name for name in tree(tmp_path / "out") if name.startswith("test")}
+    assert tests == {"test/001/one.png", "test/NA/x.jpg", "test/grün, hell/x.png"}
+
+
+def test_what_keeps_an_export_from_being_read_is_noted(photos: Path, tmp_path: Path):
+    label(photos, GIVEN)
+    told = convert(tmp_path, "export", "out")
+    needed = "note: no image to test by: --dataset folder needs OUT/test/CLASS/*"
+    assert f"{needed}; if a run has drawn some, they are in OUT/train: give --run RUN\n" in told
+    test_list(tmp_path, "pool/001.png\n")  # has no label
+    assert f"{needed}\n" in convert(tmp_path, "export", "out1", "--run", "r")
+    draw(photos / "test/001/x.png", 0)
+    told = convert(tmp_path, "export", "out2")
+    assert "note: class 'NA' is not in both train and test, as --dataset folder needs it\n" in told
+    label(photos, {"one.png": "001"})
+    assert "note: one class only: a classifier needs 2 or more\n" in convert(tmp_path, "export", "out3")
+
+
+def test_only_what_is_decided_is_exported(photos: Path, tmp_path: Path):
+    (photos / "labels.csv").write_text(
+        "file_name,label,annotator\none,a,anne\none,b,ben\ntwo,a,anne\ntwo,a,ben\n001,?,anne\n"
+        "a/dup,a,anne\na/dup,c,ben\na/dup,b,\nnowhere,b,\n"
+    )
+    told = convert(tmp_path, "export", "out")
+    assert set(tree(tmp_path / "out")) == {"train/a/two.png", "train/b/a_dup-2.png", "metadata.csv"}
+    assert last(told).endswith("left out: 5 without label, 1 unsure, 1 disputed")
+    assert "1 rows are of images that are not in the pool" in told
+    assert "annotators anne and ben agree on 1 of 3 images" in told
+
+
+def test_answers_in_the_list_of_a_run_count_with_that_run(photos: Path, tmp_path: Path):
+    label(photos, {"one.png": "a"})
+    draw(photos / "test/a/x.png", 0)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/to_label.csv").write_text("file_name,label\npool/two.png,b\npool/001.png,\n")
+    convert(tmp_path, "export", "out", "--run", "run")
+    assert set(tree(tmp_path / "out")) == {
+        "train/a/one.png",
+        "train/b/two.png",
+        "test/a/x.png",
+        "metadata.csv",
+    }
+
+
+def test_a_class_counts_before_a_doubt_of_the_same_person(photos: Path, tmp_path: Path):
+    label(photos, {"one.png": "a", "two.png": "?"})
+    draw(photos / "test/a/x.png", 0)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/to_label.csv").write_text("file_name,label\none,?\ntwo,b\ntwo,?\n001,?\n")
+    told = convert(tmp_path, "export", "out", "--run", "run")
+    assert set(tree(tmp_path / "out")) == {
+        "train/a/one.png",
+        "train/b/two.png",
+        "test/a/x.png",
+        "metadata.csv",
+    }
+    assert " 1 unsure" in last(told)
+    (tmp_path / "x.csv").write_text("id,label\n001,?\n001,c\n001,?\n")
+    convert(tmp_path, "import", "x.csv")
+    assert labels(photos) == {"one.png": "a", "two.png": "?", "001.png": "c"}
+    table = photos / "labels.csv"
+    table.write_text(table.read_text() + "001.png,?\n")
+    assert "0 labels are new, 1 the same, 0 replaced" in convert(tmp_path, "import", "x.csv")
+
+
+def test_names_that_a_disk_or_the_loader_would_mix_up_are_made_different(tmp_path: Path):
+    deep = "/".join(f"{i}" * 60 for i in range(5))
+    names = [
+        "A/x.png",
+        "b/X.PNG",
+        "b_x.png",
+        "c/x.jpg",
+        f"{deep}/y.png",
+        "y.png",
+        "d_e/f.png",
+        "d/e_f.png",
+        "d/f.png",
+    ]
+    photos = make_photos(tmp_path / "photos", names)
+    label(photos, dict.fromkeys(names, "cat"))
+    convert(tmp_path, "export", "out")
+    made = sorted(x.name for x in (tmp_path / "out/train/cat").iterdir())
+    assert len(made) == 9 == len({id_key(name).casefold() for name in made})
+    assert {"A_x.png", "b_x.png", "b_X-2.PNG", "c_x.jpg", "y-2.png"} - set(made) == {"y-2.png"}
+    assert all(len(name.encode()) <= 250 for name in made)
+    convert(tmp_path, "import", "out")
+    assert labels(photos) == dict.fromkeys(names, "cat")
+
+
+def test_on_another_disk_files_are_copied(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def link(*_: object, **__: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    label(photos, GIVEN)
+    monkeypatch.setattr(os, "link", link)
+    monkeypatch.setattr(sys, "argv", ["x", "export", str(tmp_path / "out"), "--data-dir", str(photos)])
+    program().main()
+    copy, source = tmp_path / "out/train/001/one.png", photos / "pool/one.png"
+    assert copy.read_bytes() == source.read_bytes() and not copy.samefile(source)
+
+
+def test_a_link_in_the_pool_is_exported_as_what_it_leads_to(photos: Path, tmp_path: Path):
+    shutil.move(photos / "pool/one.png", tmp_path / "elsewhere.png")
+    (photos / "pool/one.png").symlink_to(tmp_path / "elsewhere.png")
+    label(photos, {"one.png": "a"})
+    convert(tmp_path, "export", "out")
+    made = tmp_path / "out/train/a/one.png"
+    assert not made.is_symlink() and made.samefile(tmp_path / "elsewhere.png")
+
+
+@pytest.mark.parametrize("out", ["empty", "new/deeper/out", "photos/out", "."])
+def test_where_an_export_may_go(photos: Path, tmp_path: Path, out: str):
+    label(photos, GIVEN)
+    work = tmp_path / "work"
+    work.mkdir()
+    shutil.move(photos, tmp_path / "kept") if out == "." else shutil.move(photos, work / "photos")
+    if out == "empty":
+        (work / "empty").mkdir()
+    data = tmp_path / "kept" if out == "." else "photos"
+    run(work, "utils/convert_labels.py", "export", out, "--data-dir", str(data))
+    assert len(rows(work / out / "metadata.csv")) == 7
+    assert not list(tmp_path.rglob(".*.part"))
+
+
+BAD_EXPORTS: list[tuple[dict[str, str], Make, str, str]] = [
+    (GIVEN, text("out", ""), "out", "out is there already, and no empty folder: name another"),
+    (GIVEN, lambda folder: draw(folder / "out/x.png", 0), "out", "out is there already"),
+    (GIVEN, lambda folder: None, "photos", "photos is there already"),
+    (GIVEN, lambda folder: None, "photos/pool/out", "would be part of the pool: name a folder elsewhere"),
+    (GIVEN, lambda folder: None, "photos/pool", "would be part of the pool"),
+    (GIVEN, text("x", ""), "x/out", "Not a directory"),
+    ({"one.png": "a/b"}, lambda folder: None, "out", "class 'a/b' can be no folder: rename it in labels.csv"),
+    ({"one.png": "a\\b"}, lambda folder: None, "out", "can be no folder"),
+    ({"one.png": "."}, lambda folder: None, "out", "class '.' can be no folder"),
+    ({"one.png": ".."}, lambda folder: None, "out", "class '..' can be no folder"),
+    ({"one.png": ".hidden"}, lambda folder: None, "out", "class '.hidden' can be no folder"),
+    ({"one.png": "ä" * 130}, lambda folder: None, "out", "can be no folder"),
+    ({"one.png": "a\nb"}, lambda folder: None, "out", "'a\\nb' is no name for a class"),
+    ({}, lambda folder: None, "out", "photos/labels.csv holds no label of an image of the pool"),
+    ({"one.png": "?", "two.png": "", "nowhere.png": "a"}, lambda folder: None, "out", "holds no label of an image"),
+    ({"one.png": "catt"}, text("photos/classes.txt", "cat\ndog\n"), "out", "did you mean 'cat'?"),
+    (GIVEN, lambda folder: None, "out --run nowhere", "nowhere is no run folder: give --run runs/EXPERIMENT/RUN"),
+    (GIVEN, lambda folder: (folder / "r").mkdir(), "out --run r", "r/labeled/test.txt is not there: this run"),
+    (GIVEN, lambda folder: test_list(folder, "pool/gone.png\n"), "out --run r",
+     "test.txt: pool/gone.png is not in photos/pool"),
+    (GIVEN, lambda folder: test_list(folder, "\n"), "out --run r", "test.txt names no image"),
+    (GIVEN, lambda folder: broken(folder, "two.png"), "out", "No such file or directory"),
+]  # fmt: skip
+
+
+def test_list(folder: Path, lines: str) -> None:
+    (folder / "r/labeled").mkdir(parents=True)
+    (folder / "r/labeled/test.txt").write_text(lines)
+
+
+test_list.__test__ = False
+
+
+def broken(folder: Path, name: str) -> None:
+    (folder / "photos/pool" / name).unlink()
+    (folder / "photos/pool" / name).symlink_to("gone.png")
+
+
+@pytest.mark.parametrize("given, make, words, message", BAD_EXPORTS, ids=range(len(BAD_EXPORTS)))
+def test_a_bad_export_is_one_line_and_leaves_nothing(
+    photos: Path, tmp_path: Path, given: dict[str, str], make: Make, words: str, message: str,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+):  # fmt: skip
+    label(photos, given)
+    make(tmp_path)
+    refused(tmp_path, f"export {words}", message, monkeypatch, capsys)
+    assert not list(tmp_path.rglob(".*.part"))
+
+
+@pytest.mark.parametrize("reason", [Stopped(signal.SIGTERM), OSError(errno.ENOSPC, "full"), MemoryError()])
+def test_an_export_that_fails_half_way_leaves_nothing(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: BaseException
+):
+    label(photos, GIVEN)
+    before, module = tree(tmp_path), program()
+    put_one, count = module.put, []
+
+    def put_some(source: Path, target: Path) -> None:
+        put_one(source, target)
+        count.append(target)
+        if len(count) == 3:
+            assert all(path.exists() for path in count)
+            raise reason
+
+    monkeypatch.setattr(module, "put", put_some)
+    monkeypatch.setattr(sys, "argv", ["x", "export", str(tmp_path / "new/out"), "--data-dir", str(photos)])
+    with pytest.raises(type(reason)):
+        module.main()
+    assert len(count) == 3 and tree(tmp_path) == before and not (tmp_path / "new").exists()
+
+
+SLOWLY = """
+import importlib.util, sys, time
+specification = importlib.util.spec_from_file_location("p", sys.argv[1])
+program = importlib.util.module_from_spec(specification)
+specification.loader.exec_module(program)
+put = program.put
+program.put = lambda *paths: (put(*paths), print("put", flush=True), time.sleep(0.2))
+sys.argv[1:] = sys.argv[2:]
+program.run_script(program.main)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_an_export_that_is_stopped_or_killed_leaves_no_out(
+    photos: Path, tmp_path: Path, number: signal.Signals
+):
+    label(photos, GIVEN)
+    command = [sys.executable, "-c", SLOWLY, str(ROOT / "utils/convert_labels.py")]
+    command += ["export", "out", "--data-dir", "photos"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True
+    ) as process:
+        for _ in range(2):
+            assert process.stdout.readline() == "put\n"
+        process.send_signal(number)
+    assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
+    assert not (tmp_path / "out").exists()
+    assert (tmp_path / ".out.part").exists() == (number == signal.SIGKILL)
+    convert(tmp_path, "export", "out")
+    assert len(rows(tmp_path / "out/metadata.csv")) == 7 and not (tmp_path / ".out.part").exists()
+
+
+def test_a_disk_that_ignores_case_is_told(photos: Path, tmp_path: Path):
+    module = program()
+    (tmp_path / "x").mkdir()
+    with pytest.raises(UserError, match="class 'x' differs from another by its case alone"):
+        module.make_folder(tmp_path / "x")

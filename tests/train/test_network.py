@@ -1,0 +1,111 @@
+import re
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from config import DIGITS
+from loader import load_images
+from models import build
+from pt4al.method.classifier import Classification
+from pt4al.train.network import fold_batchnorm, weights_of
+
+
+def torchvision_network(depth: int) -> nn.Module:
+    """torchvision's ResNet with the stem for 32x32 images."""
+    net = getattr(torchvision.models, f"resnet{depth}")(num_classes=10)
+    net.conv1 = nn.Conv2d(3, 64, 3, 1, padding=1, bias=False)
+    net.maxpool = nn.Identity()
+    return net
+
+
+@pytest.mark.parametrize("depth", [18, 34, 50])
+def test_network_is_torchvisions_with_another_stem(depth: int):
+    """The same function once weights are copied across names, in training and in evaluation."""
+    theirs = torchvision_network(depth)
+    names = {
+        re.sub("downsample", "shortcut", name).replace("fc.", "linear."): w
+        for name, w in theirs.state_dict().items()
+    }
+    ours = build(depth, 64, 10)
+    ours.load_state_dict(names)
+    images = torch.randn(4, 3, 32, 32)
+    for mode in (True, False):
+        ours.train(mode)
+        theirs.train(mode)
+        with torch.no_grad():
+            assert torch.allclose(ours(images), theirs(images), atol=1e-4, rtol=1e-4)
+
+
+def test_parameter_names_are_those_of_pytorch_cifar():
+    names = set(build(18, 64, 10).state_dict())
+    assert {"conv1.weight", "bn1.running_mean", "layer1.0.bn1.weight", "layer1.1.conv2.weight",
+            "layer2.0.shortcut.0.weight", "layer2.0.shortcut.1.bias", "layer4.1.bn2.weight",
+            "linear.weight", "linear.bias"} <= names  # fmt: skip
+    assert len(names) == 122
+    assert sum(p.numel() for p in build(18, 64, 10).parameters()) == 11_173_962
+
+
+@pytest.mark.parametrize(("width", "size", "images"), [(8, 16, 7), (12, 32, 1), (16, 16, 33), (20, 32, 5)])
+def test_odd_sizes_train_without_writing_outside_memory(width: int, size: int, images: int):
+    """channels_last corrupted memory below 16 channels: a crash here is the failure."""
+    net = build(18, width, 10)
+    net.to(memory_format=net.memory_format)
+    for _ in range(20):
+        net(torch.randn(images, 3, size, size).to(memory_format=torch.channels_last)).sum().backward()
+    assert all(p.grad.isfinite().all() for p in net.parameters())
+
+
+# --- features, and batch norm folded
+
+
+def used_network(depth: int, width: int) -> nn.Module:
+    """Weights and running statistics as after some training: no channel has mean 0 or variance 1."""
+    torch.manual_seed(depth + width)
+    net = build(depth, width, 10)
+    with torch.no_grad():
+        for norm in (m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
+            for x in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+                x.uniform_(0.5, 1.5)
+    return net
+
+
+@pytest.mark.parametrize(("depth", "width"), [(18, 8), (18, 16), (34, 8), (50, 16)])
+def test_folding_changes_rounding_only_and_no_weight(depth: int, width: int):
+    net, images = used_network(depth, width).eval(), torch.randn(5, 3, 32, 32)
+    before = weights_of(net)
+    folded = fold_batchnorm(net)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+    assert all(torch.equal(x, before[name]) for name, x in net.state_dict().items())
+    with torch.no_grad():
+        plain, quick = net(images), folded(images)
+        assert (plain - quick).abs().max() <= 1e-5 * plain.abs().max()
+        features = net.features(images)
+        assert torch.equal(net.linear(features), plain)
+        assert features.shape == (5, net.linear.in_features)
+        net.layer4[-1].bn2.running_mean += 1  # control: a statistic that it must have seen
+        assert (net(images) - quick).abs().max() > 1e-3 * plain.abs().max()
+
+
+def test_logits_and_features_come_from_one_pass(monkeypatch: pytest.MonkeyPatch):
+    """They are the logits of a query without features, and its network's features, image by image;
+    the network comes out as it went in, and twice the same."""
+    pool, test = load_images(DIGITS, torch.device("cpu"))
+    classification, net = Classification(DIGITS, pool, test), build(18, 16, 10)
+    net.to(memory_format=net.memory_format)
+    net.load_state_dict(used_network(18, 16).state_dict())
+    before, some = weights_of(net), torch.tensor([5, 700, 3, 1437])
+    logits, features = classification.logits_and_features(net, some)
+    assert torch.allclose(logits, classification.logits(net, pool, some), rtol=1e-5, atol=1e-5)
+    with torch.no_grad():
+        images = classification.normalise(pool.pixels[some].permute(0, 3, 1, 2))
+        assert torch.allclose(features, net.eval().features(images), rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(x, before[name]) for name, x in net.state_dict().items())
+    again = classification.logits_and_features(net, some)
+    assert torch.equal(logits, again[0]) and torch.equal(features, again[1])
+    passes = []
+    features_of = type(net).features
+    monkeypatch.setattr(type(net), "features", lambda self, x: passes.append(len(x)) or features_of(self, x))
+    classification.logits_and_features(net, some)
+    assert passes == [4]
