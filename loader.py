@@ -26,7 +26,8 @@ from config import Config
 from pt4al.base import processes
 from pt4al.base.console import UserError
 from pt4al.data.decoding import decode, resize_all
-from pt4al.data.images import SUFFIXES, Images, id_key, sort_classes
+from pt4al.data.ids import SUFFIXES, id_key, sort_classes
+from pt4al.data.images import Images
 from pt4al.train.seeding import generator
 
 FORBIDDEN = {"\n", "\r", "\\"}  # in names: ids stand one a line, and a backslash counts as a slash

@@ -29,7 +29,7 @@ from loader import load_images
 from pt4al.base import processes
 from pt4al.base.console import UserError, run_script
 from pt4al.base.files import hashed, lock_folder, sha256_of, write_csv, write_json, write_lines
-from pt4al.data.images import class_of, sort_classes
+from pt4al.data.ids import class_of, sort_classes
 from pt4al.method.batches import batch_files, read_losses, read_note, sort_pool, split
 from pt4al.method.pretext import find_pretext, load_pretext, rotation_scores
 from pt4al.run.command_line import from_command_line

@@ -47,7 +47,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pt4al.base.console import UserError, run_script
 from pt4al.base.files import sha256_of, write_csv
-from pt4al.data.images import id_key
+from pt4al.data.ids import id_key
 from pt4al.person.agreement import read_answers
 from pt4al.person.label_forms import Said, folders_in, images_below, images_in, path_in, read_source
 from pt4al.person.labels import (

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from config import Config
 from loader import load_images
 from pt4al.base.console import UserError, run_script
-from pt4al.data.images import id_key
+from pt4al.data.ids import id_key
 from pt4al.method.batches import find_batches, read_losses
 from pt4al.method.strategies import even_intervals
 from pt4al.run.command_line import from_command_line

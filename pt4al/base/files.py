@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-import torch
 
 from pt4al.base.console import UserError, printable
 
@@ -112,6 +111,8 @@ def canonical(value: Any) -> Any:
     writes an object that it has met as a reference. Without this a resumed run would write other
     bytes than one that never stopped.
     """
+    import torch  # takes seconds, and programs that draw need none
+
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
     if isinstance(value, dict):
@@ -123,6 +124,8 @@ def canonical(value: Any) -> Any:
 
 def checksum(value: Any) -> str:
     """SHA-256 over the content of a canonical value (tensors: dtype, shape, bytes)."""
+    import torch
+
     digest = hashlib.sha256()
 
     def add(item: Any) -> None:
@@ -149,6 +152,8 @@ def checksum(value: Any) -> str:
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write a dict of tensors, scalars, strings and lists so that `load_checkpoint` can tell
     whether it is whole."""
+    import torch
+
     content = canonical(content)
     content["checksum"] = checksum(content)
     buffer = io.BytesIO()
@@ -163,6 +168,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file is missing, cut short, damaged, or holds anything but data.
     """
+    import torch
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch remarks on foreign pickles, then refuses them

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from pt4al.base import processes
 from pt4al.base.console import UserError
-from pt4al.data.images import FORMATS
+from pt4al.data.ids import FORMATS
 
 BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # TIFF tags
 LAST_IMAGE = 60.0  # seconds that decoding processes get for the image in hand when they are to end

@@ -14,7 +14,8 @@ from config import Config
 from pt4al.base import processes
 from pt4al.base.console import UserError
 from pt4al.base.files import read_json, read_lines, sha256_of
-from pt4al.data.images import SUFFIXES, Images, id_key
+from pt4al.data.ids import SUFFIXES, id_key
+from pt4al.data.images import Images
 from pt4al.run.record import Record, check_record
 from pt4al.train.seeding import generator
 
@@ -168,7 +169,7 @@ def read_batches(folder: Path, num_batches: int, position_of: dict[str, int]) ->
 
     Args:
         folder: holds `batch_0.txt` .. `batch_<num_batches - 1>.txt`, one image id a line.
-        position_of: pool position by id key (`images.id_key`).
+        position_of: pool position by id key (`ids.id_key`).
 
     Raises:
         UserError: a file is missing or left over, an id is unknown, or an image stands twice.

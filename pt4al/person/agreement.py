@@ -6,7 +6,7 @@ from itertools import combinations
 from pathlib import Path
 
 from pt4al.base.console import UserError
-from pt4al.data.images import id_key
+from pt4al.data.ids import id_key
 from pt4al.person.labels import UNSURE, LabelFile, below_pool, check_class, check_known, one_line
 
 

@@ -18,7 +18,8 @@ from config import Config
 from pt4al.base import processes
 from pt4al.base.console import UserError
 from pt4al.base.files import read_json, read_lines, write_csv, write_json, write_lines, write_text
-from pt4al.data.images import Images, id_key, sort_classes
+from pt4al.data.ids import id_key, sort_classes
+from pt4al.data.images import Images
 from pt4al.person import label_studio
 from pt4al.person.agreement import Answers, read_answers
 from pt4al.person.labels import UNSURE, LabelFile, clean, read_classes

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from pt4al.base.console import UserError
-from pt4al.data.images import SUFFIXES
+from pt4al.data.ids import SUFFIXES
 from pt4al.person.labels import FILE_COLUMNS, LabelFile, clean, decoded
 
 SPLITS = {"train", "test", "val", "valid", "validation"}

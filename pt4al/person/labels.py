@@ -29,7 +29,7 @@ import filelock
 
 from pt4al.base.console import UserError, printable
 from pt4al.base.files import hashed, write_bytes, write_lines
-from pt4al.data.images import id_key
+from pt4al.data.ids import id_key
 
 UNSURE = "?"
 FILE_COLUMNS = ("file_name", "filename", "image", "image_id", "id", "path")

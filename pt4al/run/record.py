@@ -15,11 +15,8 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from config import Config
 from pt4al import __version__
-from pt4al.base import processes
 from pt4al.base.console import UserError
 
 VERSION = 2  # of records and of what holds them; raise it when what they hold changes
@@ -62,10 +59,12 @@ NOT_COMPARED = {"batches_made_from", "files"}
 
 def make_record(config: Config, script: str, run: str, inputs: dict[str, Any]) -> Record:
     """The record of what `script` is about to make from `inputs`."""
+    from pt4al.base import processes  # torch takes seconds to import, and programs that draw need none
+
     parameters = {name: getattr(config, name) for name in USED[script] if name not in MACHINE_FIELDS}
     if "precision" in parameters:
         chosen = processes.choose_precision(config.precision, processes.choose_device(config.device))
-        parameters["precision"] = "bf16" if chosen == torch.bfloat16 else "float32"
+        parameters["precision"] = "bf16" if chosen.itemsize == 2 else "float32"
     # As it will read once stored: tuples are lists.
     return json.loads(json.dumps({
         "version": VERSION, "script": script, "run": run, "parameters": parameters, "inputs": inputs,
@@ -128,6 +127,10 @@ def environment(config: Config) -> dict[str, Any]:
     One name of a processor may stand for several generations; `instructions` are those that torch
     uses of it, and with others sums round otherwise.
     """
+    import torch
+
+    from pt4al.base import processes
+
     packages = ("torch", "torchvision", "numpy", "scikit-learn", "pillow")
     device = processes.choose_device(config.device)
     on_gpu = device.type == "cuda"

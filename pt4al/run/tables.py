@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pt4al.base.files import read_lines, write_csv, write_lines
-from pt4al.data.images import id_key
+from pt4al.data.ids import id_key
 
 METRICS = ("cycle", "labels", "epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy",
            "best_accuracy", "seconds")  # fmt: skip

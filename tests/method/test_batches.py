@@ -10,7 +10,7 @@ from scipy.stats import kendalltau
 from shell import rows, run, times
 
 from pt4al.base.console import UserError
-from pt4al.data.images import id_key, sort_classes
+from pt4al.data.ids import id_key, sort_classes
 from pt4al.method.batches import read_batches, read_losses, sort_pool, split
 
 NAME = st.text(

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]  # as a program
 
-from pt4al.data.images import id_key
+from pt4al.data.ids import id_key
 from pt4al.person.agreement import Answers, read_answers
 from pt4al.person.label_studio import HOTKEYS, label_config, tasks
 from pt4al.person.labels import UNSURE, LabelFile

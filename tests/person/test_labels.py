@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pt4al.base.console import UserError
-from pt4al.data.images import id_key
+from pt4al.data.ids import id_key
 from pt4al.person.agreement import Answers, read_answers
 from pt4al.person.labels import (
     UNSURE,

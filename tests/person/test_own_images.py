@@ -23,7 +23,7 @@ from test_label_images import Typist, browser, served  # noqa: F401, two are fix
 from config import Config
 from loader import load_images
 from pt4al.base.files import load_checkpoint
-from pt4al.data.images import id_key
+from pt4al.data.ids import id_key
 from pt4al.person.answers import doubtful
 from pt4al.person.labels import LabelFile
 from pt4al.run.tables import wilson

@@ -24,7 +24,7 @@ from test_label_studio import CLASSES, FILES, MEANT, STORED
 from config import CIFAR10
 from loader import load_images
 from pt4al.base.console import Stopped, UserError, fail
-from pt4al.data.images import id_key
+from pt4al.data.ids import id_key
 from pt4al.person.agreement import read_answers
 
 POOL = ["one.png", "two.png", "001.png", "a/dup.png", "b/dup.png", "a_dup.png", "a/b/c/deep.png", "Ferien/ä & ö.png",
