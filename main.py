@@ -68,6 +68,8 @@ def main() -> None:
                 picks = processes.from_main(partial(STRATEGIES[name], query))
                 learner.label([candidates[i] for i in picks])
             learner.train()
+        if not pool.labels_known:
+            learner.predict()
 
 
 if __name__ == "__main__":

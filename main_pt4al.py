@@ -52,6 +52,8 @@ def main() -> None:
                 picks = processes.from_main(partial(STRATEGIES[config.first_pick], query))
                 learner.label([candidates[i] for i in picks])
             learner.train()
+        if not pool.labels_known:
+            learner.predict()
 
 
 if __name__ == "__main__":

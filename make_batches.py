@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from config import Config
-from loader import load_images
+from loader import key_rule, load_images
 from pt4al.base import processes
 from pt4al.base.console import UserError, run_script
 from pt4al.base.files import hashed, lock_folder, sha256_of, write_csv, write_json, write_lines
@@ -43,7 +43,7 @@ def main() -> None:
     device = processes.start(config)
     if config.losses:
         with hashed(Path(config.losses)) as digest:
-            losses, ids = read_losses(Path(config.losses))
+            losses, ids = read_losses(Path(config.losses), key_rule(config))
         inputs: dict[str, Any] = {"losses": digest}
     else:
         losses, ids, inputs = compute_losses(config, device)

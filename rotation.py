@@ -26,7 +26,7 @@ from pt4al.method.pretext import TURNS, rotation_task
 from pt4al.method.shortcuts import check_pretext
 from pt4al.run.command_line import from_command_line
 from pt4al.run.record import check_record, compare, make_record
-from pt4al.run.run_folder import RunFolder, new_state
+from pt4al.run.run_folder import RunFolder
 from pt4al.train.network import describe, fresh_network
 from pt4al.train.training import train_cycle
 
@@ -42,21 +42,20 @@ def main() -> None:
 
     with RunFolder(config, "rotation.py", "rotation") as run:
         processes.from_main(lambda: make_way(config, run.name, inputs))
-        state = run.open(inputs, pool.ids) or new_state()
-        if not state["finished"]:
-            task = rotation_task(config, pool, mean, std)
-            train_cycle(net, task, run, state, config, device)
-            run.save_weights(best, {**state["best"], **description})
-            accuracy, epoch = state["best"]["acc"], state["best"]["epoch"]
-            processes.say(f"rotation accuracy {accuracy:.2f} % in epoch {epoch + 1}: {best}")
-            net.load_state_dict(state["best"]["net"])
+        run.open(inputs, pool)
+        if not run.state.finished:
+            train_cycle(net, rotation_task(config, pool, mean, std), run)
+            trained = run.state.best
+            run.save_weights(best, {**trained, **description})
+            processes.say(f"rotation accuracy {trained['acc']:.2f} % in epoch {trained['epoch'] + 1}: {best}")
+            net.load_state_dict(trained["net"])
             if warning := check_pretext(net, pool, mean, std, config):
                 processes.say(warning)
-            run.finish(state)
+            run.finish()
         else:
-            run.write_tables(state)
+            run.write_tables()
             if not best.exists():
-                run.save_weights(best, {**state["best"], **description})
+                run.save_weights(best, {**run.state.best, **description})
                 processes.say(f"{best} was missing: written anew from {run.last}")
             processes.say(f"{run.tables} is finished, {best} stands; --restart begins anew")
 
@@ -86,8 +85,8 @@ def make_way(config: Config, run_name: str, inputs: dict[str, str]) -> None:
         path.unlink()
     elif owner is None:
         raise UserError(
-            f"{path} was not written by this code, or is damaged: make_batches.py can use released weights as they "
-            "are; --restart replaces them, --experiment takes another folder"
+            f"{path} was not written by this code, or is damaged: make_batches.py can use released weights "
+            "as they are; --restart replaces them, --experiment takes another folder"
         )
     else:
         ours = make_record(config, "rotation.py", run_name, inputs)

@@ -31,9 +31,11 @@ def main() -> None:
         learner.open()
         while not learner.finished:
             if not learner.has_labels:
-                # Where a person labels, all that is labelled is taken, and nothing is asked.
-                learner.label([] if learner.person else list(range(len(pool))))
+                # An annotator is asked for nothing: all that is labeled is taken.
+                learner.label(list(range(len(pool))) if pool.labels_known else [])
             learner.train()
+        if not pool.labels_known:
+            learner.predict()
 
 
 if __name__ == "__main__":

@@ -181,18 +181,18 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, object]
         )
     }
     pipeline = plain_loader(paths, "classifier", config.batch_size)
-    passes = classifier_task.passes(0, 0, 0)
+    draws = classifier_task.draw(0, 0, 0)
     steps = [torch.arange(config.batch_size)] * 200
     some = replace(pool, pixels=pool.pixels[: options.scored], ids=pool.ids[: options.scored])
 
     def feed() -> int:
         for images, positions in pool.stream(steps):
-            for _ in passes(images, positions):
+            for _ in classifier_task.passes(images, positions, draws):
                 pass
         return len(steps) * config.batch_size
 
     def step(net, optimizer_, task_) -> int:
-        train_epoch(net, optimizer_, task_, config, 0, 0, device)
+        train_epoch(net, optimizer_, task_, config, 0, 0)
         return len(task_.positions)
 
     pairs = {

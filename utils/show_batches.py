@@ -23,7 +23,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from config import Config
 from loader import load_images
 from pt4al.base.console import UserError, run_script
-from pt4al.data.ids import id_key
 from pt4al.method.batches import find_batches, read_losses
 from pt4al.method.strategies import even_intervals
 from pt4al.run.command_line import from_command_line
@@ -46,8 +45,8 @@ def main() -> None:
     (pool,) = load_images(config, torch.device("cpu"), ("train",))
     batches, _ = find_batches(config, pool)
     losses = config.loss_dir / "rotation_loss.txt"
-    texts, ids = read_losses(losses) if losses.exists() else ([], [])
-    loss_of = {id_key(image_id): float(text) for text, image_id in zip(texts, ids, strict=True)}
+    texts, ids = read_losses(losses, pool.key) if losses.exists() else ([], [])
+    loss_of = {pool.key(image_id): float(text) for text, image_id in zip(texts, ids, strict=True)}
     ratios = [3, 1] if pool.classes else [3]  # where a person labels, nobody knows the classes yet
     figure, axes = plt.subplots(
         len(batches), len(ratios), figsize=(3 * sum(ratios), 0.75 * len(batches) + 0.9), squeeze=False,
@@ -58,7 +57,7 @@ def main() -> None:
         pixels = pool.pixels[torch.tensor(shown)].numpy()
         left.imshow(np.concatenate(list(pixels), axis=1))
         left.set(xticks=[], yticks=[])
-        losses = [loss_of[key] for key in (id_key(pool.ids[j]) for j in batch) if key in loss_of]
+        losses = [loss_of[key] for key in (pool.key(pool.ids[j]) for j in batch) if key in loss_of]
         span = f"{max(losses):.2g} to {min(losses):.2g}" if losses else "no losses"
         left.set_ylabel(f"batch {i}\n{span}", rotation=0, ha="right", va="center", fontsize=8)
         for right in rest:

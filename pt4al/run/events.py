@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pt4al.base.console import UserError
 from pt4al.base.files import write_bytes
-from pt4al.run.tables import CYCLES, METRICS, Seconds, State, seconds_of
+from pt4al.run.state import State
+from pt4al.run.tables import CYCLES, METRICS, Seconds, seconds_of
 
 NAME = "events.out.tfevents.0.pt4al"
 
@@ -44,9 +45,9 @@ def write_events(folder: Path, state: State, seconds: Seconds) -> None:
         writer.write(event.SerializeToString())
 
     writer.write(Event(wall_time=0.0, file_version="brain.Event:2").SerializeToString())
-    ends = {row[0]: row for row in state["cycles"]}
-    last_epochs = {row[0]: i for i, row in enumerate(state["metrics"])}
-    for i, row in enumerate(state["metrics"]):
+    ends = {row[0]: row for row in state.cycles}
+    last_epochs = {row[0]: i for i, row in enumerate(state.metrics)}
+    for i, row in enumerate(state.metrics):
         clock += seconds.get((row[0], row[2]), 0.0)
         add("epoch", i, METRICS, [*row, seconds.get((row[0], row[2]))])
         if row[0] in ends and i == last_epochs[row[0]]:

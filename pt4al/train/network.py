@@ -16,7 +16,7 @@ from pt4al.base.console import UserError
 from pt4al.base.files import load_checkpoint
 from pt4al.data.images import Images
 from pt4al.run.record import VERSION, check_record, shorten
-from pt4al.run.tables import State
+from pt4al.run.state import State
 from pt4al.train.seeding import derive_seed
 
 
@@ -83,8 +83,8 @@ def load_weights(path: Path, net: nn.Module, description: dict[str, Any]) -> dic
         if name not in weights or name not in ours or weights[name].shape != ours[name].shape:
             found, wanted = (list(x[name].shape) if name in x else "nothing" for x in (weights, ours))
             raise UserError(
-                f"{path} holds another network: {name} is {found}, not {wanted}; is --width {description['width']}, "
-                f"--depth {description['depth']} or the number of classes another?"
+                f"{path} holds another network: {name} is {found}, not {wanted}; is --width "
+                f"{description['width']}, --depth {description['depth']} or the number of classes another?"
             )
     net.load_state_dict(weights)
     return checkpoint
@@ -102,7 +102,8 @@ def check_weights_record(config: Config, checkpoint: dict[str, Any], path: Path)
     seed = check_record(checkpoint["record"], path)["parameters"].get("seed")
     if seed != config.seed:
         raise UserError(
-            f"{path} was made with seed {seed}, not {config.seed}: give --seed {seed}, or another --experiment"
+            f"{path} was made with seed {seed}, not {config.seed}: give --seed {seed}, or another "
+            "--experiment"
         )
 
 
@@ -166,6 +167,6 @@ def momentum_of(net: nn.Module, optimizer: torch.optim.SGD) -> list[Tensor]:
 def restore(net: nn.Module, optimizer: torch.optim.SGD, state: State) -> None:
     """Put the weights and momentum of a state back, in the memory order of the network's own
     tensors."""
-    net.load_state_dict(state["net"])
-    for parameter, buffer in zip(net.parameters(), state["momentum"], strict=bool(state["momentum"])):
+    net.load_state_dict(state.net)
+    for parameter, buffer in zip(net.parameters(), state.momentum, strict=bool(state.momentum)):
         optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer).detach()

@@ -157,7 +157,7 @@ def train_rotation(
     for epoch in range(config.rotation_epochs):
         for group in optimizer.param_groups:
             group["lr"] = network.learning_rate(config, config.rotation_milestones, epoch)
-        losses.append(training.train_epoch(net, optimizer, task, config, 0, epoch, CPU)[0])
+        losses.append(training.train_epoch(net, optimizer, task, config, 0, epoch)[0])
         accuracies.append(task.evaluate(net)[1])
     return net, losses, accuracies
 

@@ -210,8 +210,8 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_state(
     folder = copy(finished, tmp_path, "main-confidence")
     train_epoch = training.train_epoch
 
-    def fail(net, optimizer, task, config, cycle, epoch, device):
-        result = train_epoch(net, optimizer, task, config, cycle, epoch, device)
+    def fail(net, optimizer, task, config, cycle, epoch):
+        result = train_epoch(net, optimizer, task, config, cycle, epoch)
         return (float("inf"), 0.0) if (cycle, epoch) == (1, 2) else result
 
     monkeypatch.setattr(training, "train_epoch", fail)

@@ -114,7 +114,7 @@ for n in (320, 320, 1600):
     torch.cuda.set_sync_debug_mode("warn")
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        train_epoch(net, optimizer, task, config, 0, 0, device)
+        train_epoch(net, optimizer, task, config, 0, 0)
     torch.cuda.set_sync_debug_mode("default")
     counts.append(sum("synchroniz" in str(w.message) for w in seen))
 print(*counts)
