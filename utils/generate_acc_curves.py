@@ -36,7 +36,7 @@ Writes: a picture (default: figures/learning_curves.png; none if --out is .csv)
 Run:    python utils/generate_acc_curves.py runs/cifar10-seed*/main-confidence \\
             runs/cifar10-seed*/main-random runs/cifar10-seed*/whole-dataset \\
             --baseline main-random
-        python utils/generate_acc_curves.py docs/study.csv --baseline random \\
+        python utils/generate_acc_curves.py study/study.csv --baseline random \\
             --methods pt4al margin
 """
 
