@@ -20,6 +20,7 @@ from pt4al import __version__
 from pt4al.base.console import UserError
 
 VERSION = 2  # of records and of what holds them; raise it when what they hold changes
+READABLE = (2, 3)  # versions whose runs can be compared with each other; VERSION is one of them
 Record = dict[str, Any]
 
 DATA = (
