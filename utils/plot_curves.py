@@ -36,7 +36,7 @@ class Plain(LogFormatter):
         return f"{x:g}" if super().__call__(x, pos) else ""
 
 
-def draw_epochs(axes: np.ndarray, metrics: Table) -> None:
+def draw_epochs(axes: np.ndarray, metrics: Table, judged_by: str) -> None:
     """Loss and accuracy by epoch, counted through all cycles; a dotted line where a cycle begins."""
     epochs = np.arange(len(metrics.rows))
     starts = np.flatnonzero(metrics.column("epoch") == 0)[1:]
@@ -46,7 +46,7 @@ def draw_epochs(axes: np.ndarray, metrics: Table) -> None:
         test = metrics.column(f"test_{name}")
         known = ~np.isnan(test)
         marker = "." if known.sum() < 30 else ""  # a single point is no line
-        axis.plot(epochs[known], test[known], lw=1.2, marker=marker, label="test")
+        axis.plot(epochs[known], test[known], lw=1.2, marker=marker, label=judged_by)
         for start in starts:
             axis.axvline(start, color="grey", lw=0.5, ls=":")
         axis.set(xlabel="epoch, all cycles", ylabel=label)
@@ -132,7 +132,8 @@ def main() -> None:
         raise UserError(f"{metrics.path} is missing or empty: is {run} a run folder?")
     figure = new_figure(10, 7 if cycles.rows else 3.6)
     axes = figure.subplots(2 if cycles.rows else 1, 2, squeeze=False)
-    draw_epochs(axes[0], metrics)
+    # The pretext network is evaluated on the pool that it is trained on.
+    draw_epochs(axes[0], metrics, "test" if (run / "labeled").is_dir() else "evaluation")
     if cycles.rows:
         draw_cycles(axes[1, 0], cycles, classes)
         draw_class_mix(axes[1, 1], [read_picks(run, i) for i in range(len(cycles.rows))])
