@@ -40,6 +40,7 @@ Run:    python utils/generate_acc_curves.py runs/cifar10-seed*/main-confidence \
             --methods main-confidence whole-dataset
 """
 
+import argparse
 import os
 import sys
 import textwrap
@@ -57,10 +58,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pt4al.base.console import Parser, UserError, printable, run_script
 from pt4al.base.files import write_csv
-from pt4al.base.pictures import new_figure, save_picture
-from pt4al.run import curves as curve_files
-from pt4al.run import differences
-from pt4al.run.curves import Curve, Row, aulc, mean_and_std, span
+from pt4al.base.pictures import check_name, new_figure, save_picture
+from pt4al.run.curves import (
+    CURVE_COLUMNS,
+    Curve,
+    Row,
+    aulc,
+    curve_rows,
+    mean_and_std,
+    notes_of_runs,
+    notes_of_settings,
+    read_curve_table,
+    read_curves,
+    span,
+)
+from pt4al.run.differences import DIFFERENCE_COLUMNS, compare, notes_of_pairs
 from pt4al.run.methods import in_words
 from pt4al.run.runs import KINDS
 
@@ -259,10 +271,13 @@ def aligned(rows: list[list[str]]) -> list[str]:
 
 # --- files and command line
 
+Tables = dict[Path, tuple[tuple[str, ...], list[Row]]]  # by file: its columns, and its rows
 
-def check(tables: dict[Path, tuple[tuple[str, ...], list[Row]]], read: list[Path]) -> None:
-    """Refuse tables under whose name something would be lost that was read, or not written by this
-    program."""
+
+def check(out: Path, tables: Tables, read: list[Path]) -> None:
+    """Refuse names under which something would be lost that was read, or not written by this program."""
+    if out not in tables:
+        check_name(out)
     for path, (columns, _) in tables.items():
         if path.is_dir():
             raise UserError(f"{path} is a folder: choose another --out")
@@ -277,27 +292,35 @@ def cell(value: Any) -> str:
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def read_methods(options: Any) -> dict[str, Curve]:
-    """The curves of the run folders and tables that are named, by name, of those that are wanted."""
-    by_name = curve_files.read_curves(path for path in options.runs if not path.is_file())
-    for path in {path.resolve(): path for path in options.runs if path.is_file()}.values():
-        found = curve_files.read_curve_table(path)
+def read_methods(paths: list[Path], methods: list[str], baseline: str | None) -> dict[str, Curve]:
+    """The curves of run folders and tables by name: of `methods` and the baseline, or all."""
+    by_name = read_curves(path for path in paths if not path.is_file())
+    for path in {path.resolve(): path for path in paths if path.is_file()}.values():
+        found = read_curve_table(path)
         if twice := [name for name in found if name in by_name]:
             raise UserError(f"{path} holds {twice[0]}, which is given once more: rename one")
         by_name |= found
-    if options.methods:
-        wanted = [*options.methods, *filter(None, [options.baseline])]
-        if missing := [name for name in wanted if name not in by_name]:
-            raise UserError(f"there is no {missing[0]}, but {', '.join(by_name)}")
-        by_name = {name: curve for name, curve in by_name.items() if name in wanted}
-    if options.baseline and (options.baseline not in by_name or len(by_name) == 1):
-        raise UserError(
-            f"--baseline {options.baseline} asks for its runs and others, not {', '.join(by_name)}"
-        )
+    wanted = [*methods, *filter(None, [baseline])] if methods else [*by_name]
+    if missing := [name for name in wanted if name not in by_name]:
+        raise UserError(f"there is no {missing[0]}, but {', '.join(by_name)}")
+    by_name = {name: curve for name, curve in by_name.items() if name in wanted}
+    if baseline and (baseline not in by_name or len(by_name) == 1):
+        raise UserError(f"--baseline {baseline} asks for its runs and others, not {', '.join(by_name)}")
     return by_name
 
 
-def main() -> None:
+def read_labels(labels: list[str], names: Iterable[str]) -> dict[str, str]:
+    """The text of each method that has one of its own, from NAME=TEXT."""
+    texts = {}
+    for label in labels:
+        name, _, text = label.partition("=")
+        if name not in names or not text:
+            raise UserError(f"--label {label}: it must be NAME=TEXT, NAME one of {', '.join(names)}")
+        texts[name] = text
+    return texts
+
+
+def parse() -> argparse.Namespace:
     default = Path("figures/learning_curves.png")
     parser = Parser(__doc__)
     add = parser.add_argument
@@ -309,42 +332,43 @@ def main() -> None:
     add("--label", action="append", default=[], metavar="NAME=TEXT", help="a method in the legend")
     add("--title", default="", help="above the picture")
     add("--out", type=Path, default=default, help=f"png, jpg, pdf, svg or csv (default: {default})")
-    options = parser.parse_args()
+    return parser.parse_args()
 
-    by_name = read_methods(options)
-    curves, out = list(by_name.values()), options.out
+
+def main() -> None:
+    options = parse()
+    out, kind = options.out, options.kind
+    by_name = read_methods(options.runs, options.methods, options.baseline)
+    curves, baseline = [*by_name.values()], by_name.get(options.baseline)
     words = in_words(curves)
-    texts = {name: printable(text) for name, text in words.items()}
-    for label in options.label:
-        name, _, text = label.partition("=")
-        if name not in by_name or not text:
-            names = ", ".join(by_name)
-            raise UserError(f"--label {label}: it must be NAME=TEXT, NAME one of {names}")
-        texts[name] = printable(text)
-    tables: dict[Path, tuple[tuple[str, ...], list[Row]]] = {}
+    texts = {**words, **read_labels(options.label, by_name)}
+    texts = {name: printable(text) for name, text in texts.items()}
+
+    tables: Tables = {}
     if any(curve.runs for curve in curves):
-        content = [row for curve in curves for row in curve_files.curve_rows(curve)]
-        tables[out.with_suffix(".csv")] = (curve_files.COLUMNS, content)
-    lines, rows, notes = curve_lines(curves, texts), [], curve_files.notes_of_runs(curves)
-    first = by_name.get(options.baseline)
-    notes += curve_files.notes_of_settings(sorted(curves, key=lambda curve: curve is not first))
-    if first:
-        rows = differences.compare(curves, first, options.kind)
-        notes += differences.notes_of_pairs(curves, first)
-        tables[out.with_name(f"{out.stem}_differences.csv")] = (differences.COLUMNS, rows)
-        lines += ["", f"minus {texts[first.name]}, {options.kind} epoch, in percentage points:"]
+        content = [row for curve in curves for row in curve_rows(curve)]
+        tables[out.with_suffix(".csv")] = (CURVE_COLUMNS, content)
+    lines, rows, notes = curve_lines(curves, texts), [], notes_of_runs(curves)
+    notes += notes_of_settings(sorted(curves, key=lambda curve: curve is not baseline))
+    if baseline:
+        rows = compare(curves, baseline, kind)
+        notes += notes_of_pairs(curves, baseline)
+        tables[out.with_name(f"{out.stem}_differences.csv")] = (DIFFERENCE_COLUMNS, rows)
+        lines += ["", f"minus {texts[baseline.name]}, {kind} epoch, in percentage points:"]
         lines += [*difference_lines(rows, texts), ""]
-    check(tables, options.runs)
+
+    check(out, tables, options.runs)
     if out not in tables:
-        points = [row for row in rows if row["quantity"] == "point"]
         looks = looks_of(words.values())
         by_look = {name: looks[text] for name, text in words.items()}
-        drawing = Drawing(curves, texts, by_look, points, options.baseline, options.kind)
+        points = [row for row in rows if row["quantity"] == "point"]
+        drawing = Drawing(curves, texts, by_look, points, options.baseline, kind)
         save_picture(draw(drawing, printable(options.title)), out)
     for path, (columns, content) in tables.items():
         write_csv(path, columns, [[cell(row.get(name)) for name in columns] for row in content])
     lines += [f"note: {note}" for note in dict.fromkeys(notes)]
-    print(*lines, *dict.fromkeys([out, *tables]), sep="\n", flush=True)
+    lines += map(str, dict.fromkeys([out, *tables]))
+    print(*map(printable, lines), sep="\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -75,7 +75,8 @@ def read_picks(run: Path, cycle: int) -> Counter[str]:
     """How many images of each class a cycle labelled: by the class folder in their ids, or, where an
     annotator labels, by the labels that were used."""
     path = run / "labeled" / f"cycle_{cycle}.txt"
-    given = {row["file_name"]: row["label"] for row in read_table(path.with_suffix(".csv")).rows}
+    used = read_table(path.with_suffix(".csv"))
+    given = dict(zip(used.texts("file_name"), used.texts("label"), strict=True))
     count: Counter[str] = Counter()
     for line, image_id in enumerate(read_lines(path), 1):
         label = given.get(image_id, UNLABELED) if given else class_of(image_id)
@@ -105,16 +106,15 @@ def draw_class_mix(axis: Axes, picks: list[Counter[str]]) -> None:
 def print_table(metrics: Table, cycles: Table) -> None:
     """Accuracy by cycle and the area under the learning curve, divided by its range (AULC); without
     cycles, accuracy by epoch."""
-    rows = cycles.rows or [row for row in metrics.rows if row["test_accuracy"]]
-    of_cycles = ("cycle", "labels", "best_accuracy", "best_epoch", "last_accuracy", "seconds")
-    of_epochs = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")
-    names = of_cycles if cycles.rows else of_epochs
+    names = ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
+    if cycles.rows:
+        names = ["cycle", "labels", "best_accuracy", "best_epoch", "last_accuracy", "seconds"]
+    columns = np.array([(cycles if cycles.rows else metrics).column(name) for name in names])
     print("  ".join(f"{name:>14}" for name in names))
-    for row in rows:
-        print("  ".join(f"{float(row[name] or 'nan'):14.6g}" for name in names))
-    if len(rows) > 1 and cycles.rows:
-        curves = np.array([cycles.column(f"{kind}_accuracy") for kind in KINDS])
-        best, last = aulc(cycles.column("labels"), curves)
+    for row in columns.T if cycles.rows else columns.T[~np.isnan(columns[4])]:
+        print("  ".join(f"{x:14.6g}" for x in row))
+    if len(cycles.rows) > 1:
+        best, last = aulc(columns[1], columns[[2, 4]])
         print(f"{'AULC':>14}  {'':>14}  {best:14.6g}  {'':>14}  {last:14.6g}")
 
 

@@ -18,17 +18,17 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def save_picture(figure: Figure, path: Path) -> None:
-    """Write a figure; the ending of its name says in which format.
-
-    Raises:
-        UserError: it is no format of pictures, or `path` is a folder.
-    """
-    ending = path.suffix[1:].lower()
-    if ending not in ENDINGS:
+def check_name(path: Path) -> None:
+    """Raise a UserError where a picture cannot have this name: its ending says in which format it is."""
+    if path.suffix[1:].lower() not in ENDINGS:
         raise UserError(f"--out {path}: the name of a picture ends in .{', .'.join(ENDINGS)}")
     if path.is_dir():
         raise UserError(f"--out {path} is a folder: choose another name")
+
+
+def save_picture(figure: Figure, path: Path) -> None:
+    """Write a figure."""
+    check_name(path)
     file = io.BytesIO()
-    figure.savefig(file, format=ending, dpi=120)
+    figure.savefig(file, format=path.suffix[1:].lower(), dpi=120)
     write_bytes(path, file.getvalue())

@@ -12,8 +12,10 @@ import numpy as np
 from pt4al.base.console import UserError
 from pt4al.run.runs import KINDS, Run, differing, made_otherwise, other_test_images, read_run, read_table
 
-COLUMNS = ("method", "labels", "n", "best_mean", "best_std", "last_mean", "last_std", "best_values",
-           "last_values", "seeds")  # fmt: skip
+CURVE_COLUMNS = (
+    "method", "labels", "n", "best_mean", "best_std", "last_mean", "last_std", "best_values", "last_values",
+    "seeds",
+)  # fmt: skip
 
 Row = dict[str, Any]
 
@@ -144,7 +146,7 @@ def curve_rows(curve: Curve) -> list[Row]:
     for x, (best, last) in values.items():
         stats = [*mean_and_std(best, 4), *mean_and_std(last, 4), joined(best), joined(last)]
         fields = [curve.name, x, len(curve.seeds), *stats, seeds]
-        rows.append(dict(zip(COLUMNS, fields, strict=True)))
+        rows.append(dict(zip(CURVE_COLUMNS, fields, strict=True)))
     return rows
 
 

@@ -6,8 +6,10 @@ from scipy.special import stdtr, stdtrit  # Student's t: distribution and quanti
 
 from pt4al.run.curves import Curve, Row, aulc, joined, precisions, span
 
-COLUMNS = ("method", "baseline", "kind", "quantity", "first_labels", "last_labels", "n", "difference",
-           "low", "high", "p", "p_holm", "baseline_labels", "values", "seeds")  # fmt: skip
+DIFFERENCE_COLUMNS = (
+    "method", "baseline", "kind", "quantity", "first_labels", "last_labels", "n", "difference", "low", "high",
+    "p", "p_holm", "baseline_labels", "values", "seeds",
+)  # fmt: skip
 TESTED = ("first", "final", "area")
 MOST_FLIPPED = 16  # seeds of which all 2^n signs are tried: 65,536
 

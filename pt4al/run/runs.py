@@ -28,6 +28,12 @@ class Table:
     rows: list[dict[str, str]]
     lines: list[int]
 
+    def texts(self, name: str) -> list[str]:
+        """A column as it stands; a UserError where there is none."""
+        if self.rows and name not in self.rows[0]:
+            raise UserError(f"{self.path} has no column {name!r}")
+        return [row[name] for row in self.rows]
+
     def column(self, name: str) -> np.ndarray:
         """A column as float64 (rows,); an empty field becomes NaN.
 
@@ -35,13 +41,11 @@ class Table:
             UserError: there is no such column, or a field of it is not a number.
         """
         numbers = np.empty(len(self.rows))
-        for i, (line, row) in enumerate(zip(self.lines, self.rows, strict=True)):
-            if name not in row:
-                raise UserError(f"{self.path} has no column {name!r}")
+        for i, (line, text) in enumerate(zip(self.lines, self.texts(name), strict=True)):
             try:
-                numbers[i] = float(row[name] or "nan")
+                numbers[i] = float(text or "nan")
             except ValueError:
-                raise UserError(f"{self.path} line {line}: {name} is {row[name]!r}, not a number") from None
+                raise UserError(f"{self.path} line {line}: {name} is {text!r}, not a number") from None
         return numbers
 
 

@@ -10,7 +10,7 @@ from made_runs import make_record, make_run, make_runs
 from pt4al.base.console import UserError
 from pt4al.base.files import write_csv
 from pt4al.run.curves import (
-    COLUMNS,
+    CURVE_COLUMNS,
     Curve,
     aulc,
     curve_rows,
@@ -168,7 +168,7 @@ def test_a_table_of_curves_gives_its_curves_back(tmp_path: Path):
     assert [row["labels"] for row in rows] == [10, 20, "area"]
     assert (rows[0]["n"], rows[0]["best_values"], rows[0]["seeds"]) == (3, "33.333333 41 1", "0 1 ?")
     assert rows[2]["best_values"] == "41.666667 51 1.5"
-    write_csv(tmp_path / "x.csv", COLUMNS, [[row[name] for name in COLUMNS] for row in rows])
+    write_csv(tmp_path / "x.csv", CURVE_COLUMNS, [[row[name] for name in CURVE_COLUMNS] for row in rows])
     again = read_curve_table(tmp_path / "x.csv")["m"]
     assert (again.seeds, again.runs, again.labels.tolist()) == ([0, 1, None], [], [10, 20])
     assert {kind: x.tolist() for kind, x in again.accuracy.items()} == {
@@ -193,7 +193,7 @@ def test_a_table_of_curves_gives_its_curves_back(tmp_path: Path):
 def test_tables_that_cannot_be_used(tmp_path: Path, old: str, new: str, said: str):
     (curve,) = curves_of(*make_runs(tmp_path, "a", [40, 50], [41, 60]))
     path = tmp_path / "x.csv"
-    write_csv(path, COLUMNS, [[row[name] for name in COLUMNS] for row in curve_rows(curve)])
+    write_csv(path, CURVE_COLUMNS, [[row[name] for name in CURVE_COLUMNS] for row in curve_rows(curve)])
     read_curve_table(path)
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(UserError, match=f"{re.escape(str(path))} .*{said}"):
