@@ -1,6 +1,7 @@
-"""Show finished or running runs in TensorBoard: its events, made from the CSV files of a
-run. Epochs are steps counted through all cycles; a cycle's step is its number of
-labels. Started again it replaces what it wrote, so no epoch shows twice.
+"""Show runs in TensorBoard: its events, made from the CSV files of finished or
+running runs. Epochs are steps counted through all cycles; the step of a cycle
+is its number of labels. Started again it replaces what it wrote, so no epoch
+shows twice.
 
 Needs:   pip install tensorboard
 Reads:   RUN/metrics.csv and, where there are cycles, RUN/cycles.csv
