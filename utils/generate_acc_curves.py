@@ -199,7 +199,7 @@ def draw_lines(drawing: Drawing, title: str) -> Figure:
     """Methods of one and the same number of labels: a line each, with every seed and their mean, and
     beside it the difference from the baseline."""
     curves, points, kind = drawing.curves, drawing.points, drawing.kind
-    colour = LOOKS["PT4AL"][0]
+    color = LOOKS["PT4AL"][0]
     group = drawing.texts[curves[0].name].partition(", ")[0]
     alike = all(text.startswith(f"{group}, ") for text in drawing.texts.values())
     texts = {name: text.removeprefix(f"{group}, " * alike) for name, text in drawing.texts.items()}
@@ -207,11 +207,11 @@ def draw_lines(drawing: Drawing, title: str) -> Figure:
     axes = figure.subplots(1, 2 if points else 1, squeeze=False, sharey=True)[0]
     for line, curve in enumerate(curves):
         values = curve.accuracy[kind][:, 0]
-        axes[0].plot(values, [line] * len(values), "o", ms=5, color=colour, alpha=0.5, mew=0)
-        axes[0].plot(values.mean(), line, "|", ms=16, mew=2, color=colour)
+        axes[0].plot(values, [line] * len(values), "o", ms=5, color=color, alpha=0.5, mew=0)
+        axes[0].plot(values.mean(), line, "|", ms=16, mew=2, color=color)
         for row in (row for row in points if row["method"] == curve.name):
             half = (row["high"] - row["low"]) / 2 if "low" in row else None
-            axes[1].errorbar(row["difference"], line, xerr=half, fmt="o", ms=5, capsize=3, color=colour)
+            axes[1].errorbar(row["difference"], line, xerr=half, fmt="o", ms=5, capsize=3, color=color)
     axes[0].set_yticks(
         range(len(curves)), [f"{texts[curve.name]} (n={len(curve.seeds)})" for curve in curves]
     )

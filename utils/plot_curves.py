@@ -91,11 +91,11 @@ def draw_class_mix(axis: Axes, picks: list[Counter[str]]) -> None:
     names = sort_classes(set().union(*picks) - {UNLABELED})
     names += [UNLABELED] if any(UNLABELED in count for count in picks) else []
     bottom = np.zeros(len(picks))
-    colours = matplotlib.colormaps["tab10" if len(names) <= 10 else "turbo"]
+    colors = matplotlib.colormaps["tab10" if len(names) <= 10 else "turbo"]
     for i, name in enumerate(names):
         height = np.array([count[name] for count in picks])
-        colour = colours(i if len(names) <= 10 else i / (len(names) - 1))
-        axis.bar(range(len(picks)), height, bottom=bottom, color=colour, label=printable(name))
+        color = colors(i if len(names) <= 10 else i / (len(names) - 1))
+        axis.bar(range(len(picks)), height, bottom=bottom, color=color, label=printable(name))
         bottom += height
     axis.set(xlabel="cycle", ylabel="images labelled, by class")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))

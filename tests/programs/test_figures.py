@@ -11,21 +11,13 @@ import numpy as np
 import pytest
 from made_runs import make_record, make_run, make_runs
 from matplotlib.figure import Figure
-from PIL import Image
-from shell import command, environment, load_program, rows, run
+from shell import command, environment, is_picture, load_program, rows, run
 
 from pt4al.base.console import UserError
 
 CURVES = load_program("generate_acc_curves")
 RANDOM = {"strategy": "random", "candidates": "all", "first_pick": "random"}
 Curves = Callable[..., str]
-
-
-def is_picture(path: Path, width: int) -> bool:
-    """A PNG at least so wide that is not one colour."""
-    with Image.open(path) as image:
-        colours = image.convert("RGB").getcolors(2**24)
-        return image.format == "PNG" and image.width >= width and len(colours) > 20
 
 
 def snapshot(folder: Path) -> dict[Path, bytes | None]:
@@ -320,8 +312,8 @@ def test_methods_of_a_figure_look_different(others: int):
     looks = CURVES.looks_of(words)
     assert len({(look["color"], look["marker"]) for look in looks.values()}) == 6 + others
     assert len(set(CURVES.LOOKS.values())) == len(CURVES.LOOKS)
-    colours = {colour for words, (colour, _) in CURVES.LOOKS.items() if not words.startswith("cold start")}
-    assert len(colours) == len(CURVES.LOOKS) - 2  # the cold starts have the colours of their cycle 0
+    colors = {color for words, (color, _) in CURVES.LOOKS.items() if not words.startswith("cold start")}
+    assert len(colors) == len(CURVES.LOOKS) - 2  # the cold starts have the colours of their cycle 0
     crowd = CURVES.looks_of([f"method {i}" for i in range(40)])  # more than there are looks
     assert len(crowd) == 40
 

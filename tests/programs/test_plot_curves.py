@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from shell import TINY, load_program, rows, run
-from test_figures import is_picture
+from shell import TINY, is_picture, load_program, rows, run
 
 from pt4al.base import pictures
 from pt4al.base.console import UserError
