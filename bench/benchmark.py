@@ -47,6 +47,7 @@ from config import CIFAR10
 from loader import load_images
 from models import build
 from pt4al.base import processes
+from pt4al.base.console import Parser, run_script
 from pt4al.data.transforms import CIFAR10_MEAN, CIFAR10_STD
 from pt4al.method.classifier import Classification
 from pt4al.method.pretext import TURNS, rotation_scores, rotation_task
@@ -329,9 +330,7 @@ def print_table(title: str, table: list[dict[str, object]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("--width", type=int, default=64, help="of the network (default: 64)")
     parser.add_argument("--batch-size", type=int, default=128, help="of the classifier (default: 128)")
     parser.add_argument(
@@ -366,4 +365,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

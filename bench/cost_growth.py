@@ -13,7 +13,6 @@ Run:     python bench/cost_growth.py                half an hour on 2 CPU cores
                                                     less than a minute
 """
 
-import argparse
 import statistics
 import sys
 import tempfile
@@ -31,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from config import CIFAR10, Config
 from loader import load_images
 from pt4al.base import processes
+from pt4al.base.console import Parser, run_script
 from pt4al.base.files import write_lines
 from pt4al.data.decoding import decode
 from pt4al.data.images import Images
@@ -93,9 +93,7 @@ def steps(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument(
         "--sizes",
         type=int,
@@ -138,4 +136,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

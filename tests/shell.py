@@ -17,6 +17,8 @@ import tempfile
 from pathlib import Path
 from types import ModuleType
 
+from PIL import Image
+
 ROOT = Path(__file__).parent.parent
 TINY = ["--rotation-epochs", "2", "--epochs", "3", "--milestones", "2", "--cycles", "3", "--num-batches", "4",
         "--width", "8", "--eval-every", "2"]  # fmt: skip
@@ -134,6 +136,13 @@ def load_program(name: str) -> ModuleType:
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def is_picture(path: Path, width: int) -> bool:
+    """A PNG at least so wide that is not one colour."""
+    with Image.open(path) as image:
+        colors = image.convert("RGB").getcolors(2**24)
+        return image.format == "PNG" and image.width >= width and len(colors) > 20
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -41,11 +41,11 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pt4al.base.console import UserError, run_script
+from pt4al.base.console import Parser, UserError, run_script
 from pt4al.base.files import sha256_of, write_csv
 from pt4al.data.ids import by_path
 from pt4al.person.agreement import read_answers
@@ -436,15 +436,8 @@ def shortcomings(copies: list[Copy], run: Path | None) -> Iterator[str]:
 # --- the command
 
 
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message)
-
-
 def main() -> None:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     actions = parser.add_subparsers(dest="action", required=True, metavar="{import,export}")
     into = actions.add_parser("import", help="add labels to PHOTOS/labels.csv")
     add = into.add_argument

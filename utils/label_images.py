@@ -19,7 +19,6 @@ Writes:  labels.csv there, and classes.txt when a class is added
 Run:     python utils/label_images.py runs/photos/main-confidence
 """
 
-import argparse
 import hashlib
 import io
 import logging
@@ -38,7 +37,7 @@ from werkzeug.serving import make_server
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pt4al.base.console import UserError, printable, run_script
+from pt4al.base.console import Parser, UserError, printable, run_script
 from pt4al.base.files import read_json, write_lines
 from pt4al.data.decoding import eight_bits
 from pt4al.data.ids import FORMATS, by_path, sort_classes
@@ -372,9 +371,7 @@ def listen(port: int) -> socket.socket:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("run", type=Path, help="a run folder: runs/EXPERIMENT/RUN")
     parser.add_argument("--port", type=int, default=8000, help="of the page (default: 8000)")
     parser.add_argument("--annotator", default="", metavar="NAME", help="who labels: a column of labels.csv")

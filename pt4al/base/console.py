@@ -1,11 +1,13 @@
 """How scripts end: one line and a proper exit status, or a traceback only where the mistake is
 ours."""
 
+import argparse
 import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -25,6 +27,16 @@ class Stopped(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.number = number
+
+
+class Parser(argparse.ArgumentParser):
+    """The command line of a program, its header as help. What is wrong is one line, without the usage."""
+
+    def __init__(self, header: str | None = None, **others: Any) -> None:
+        super().__init__(description=header, formatter_class=argparse.RawDescriptionHelpFormatter, **others)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
 
 
 def fail(message: str) -> None:

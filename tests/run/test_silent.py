@@ -569,16 +569,6 @@ def test_a_damaged_note_of_the_batches(finished: Path, tmp_path: Path, change: d
     refused(folder, "main.py", "does not name the files that were written")
 
 
-def test_pictures_of_damaged_runs_end_in_one_line(finished: Path, tmp_path: Path):
-    folder = tmp_path / "run"
-    shutil.copytree(finished / RUN, folder)
-    assert "is no format" not in run(tmp_path, "utils/plot_curves.py", str(folder)).stdout
-    (folder / "labeled/cycle_1.txt").unlink()
-    for flags in ([], ["--out", "x.foo"], ["--out", "/proc/x.png"]):
-        done = run(tmp_path, "utils/plot_curves.py", str(folder), *flags, status=2)
-        assert len(done.stderr.splitlines()) == 1 and "cannot be drawn" in done.stderr
-
-
 def test_many_signals_at_once_are_quiet(finished: Path, tmp_path: Path):
     folder = copy(finished, tmp_path, "main-confidence")
     process = start(folder, "main.py")
