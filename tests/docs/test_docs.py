@@ -275,7 +275,12 @@ def test_every_flag_exists(page: str):
 # The files of the released code, which fidelity.md names, have a test of their own.
 @pytest.mark.parametrize("page", sorted(TEXTS.keys() - {"docs/fidelity.md"}))
 def test_every_file_exists_or_is_written_by_the_code(page: str):
-    sources = [*ROOT.glob("*.py"), *ROOT.glob("pt4al/**/*.py"), *ROOT.glob("utils/*.py"), *ROOT.glob("study/*.sh")]
+    sources = [
+        *ROOT.glob("*.py"),
+        *ROOT.glob("pt4al/**/*.py"),
+        *ROOT.glob("utils/*.py"),
+        *ROOT.glob("study/*.sh"),
+    ]
     written = "\n".join(path.read_text() for path in sources).replace("{", "<").replace("}", ">")
     endings = "py|sh|txt|csv|json|pth|png|md|toml|xml|html"
     names = set(re.findall(rf"(?<![\w./<>-])[\w./<>-]+\.(?:{endings})\b", TEXTS[page]))
