@@ -295,14 +295,6 @@ def test_a_cycle_that_cannot_label_its_images_stops_before_training(batches: Pat
     refused(batches, "main.py --labels-per-cycle 30", "labels_per_cycle is 30 but a batch holds 20")
 
 
-def test_a_line_of_several_ids_is_refused(batches: Path):
-    path = batches / f"loss/{EXPERIMENT}/batch_2.txt"
-    for separator in (" ", ",", "; ", "\t"):
-        path.write_text(separator.join(path.read_text().split()))
-        refused(batches, "main.py --labels-per-cycle 1", "batch_2.txt line 1 holds several image ids")
-        path.write_text(path.read_text().replace(separator, "\n"))
-
-
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
