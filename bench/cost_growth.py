@@ -81,7 +81,7 @@ def steps(
         train_epoch(net, make_optimizer(net, config), task_, config, 0, 0)
 
     return {
-        "decode": lambda: decode(paths, config.img_size, config.resize, "train", 2**40),
+        "decode": lambda: decode(paths, config, "train", 2**40),
         "hash the data": lambda: (pool.fingerprint(), pool.pixel_hashes()),
         "rotation epoch": lambda: train(turner, task),
         "loss extraction": lambda: rotation_scores(turner, pool, *statistics_, config),

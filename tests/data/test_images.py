@@ -1,7 +1,9 @@
 import errno
 import hashlib
 import io
+import os
 import pickle
+import signal
 import tarfile
 import threading
 import time
@@ -16,14 +18,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torchvision import datasets
 from torchvision.transforms import functional as tv
 
 from config import CIFAR10, DIGITS, Config
 from loader import READERS, Split, load_images, long_tail
-from pt4al.base.console import UserError
-from pt4al.data.decoding import decode_part, resize_all, to_rgb
+from pt4al.base.console import SIGNALS, Stopped, UserError, on_signal
+from pt4al.data import decoding
+from pt4al.data.decoding import count_workers, decode, read_image, resize_all, to_rgb
 from pt4al.data.images import Images
 from pt4al.data.transforms import (
     CIFAR10_MEAN,
@@ -374,8 +377,7 @@ def test_photographs_come_out_upright(tmp_path: Path, tag: int, ending: str):
     exif = Image.Exif()
     exif[0x0112] = tag
     stored.save(tmp_path / f"a.{ending}", exif=exif)
-    (pixels,), errors = decode_part([tmp_path / f"a.{ending}"], 16, "crop")
-    assert not errors
+    pixels = read_image(tmp_path / f"a.{ending}", 16, "crop")
     assert (pixels[:6, :, 0] > 200).all() and (pixels[10:, :, 2] > 200).all()
 
 
@@ -391,20 +393,20 @@ def test_plain_tiff_files_are_turned_whole(tmp_path: Path, mode: str, tag: int):
     exif[0x0112] = tag
     image.save(tmp_path / "a.tif", exif=exif)
     image.save(tmp_path / "b.tif", exif=exif, compression="tiff_lzw")
-    pixels, errors = decode_part([tmp_path / "a.tif", tmp_path / "b.tif"], 48, "crop")
-    assert not errors and np.array_equal(pixels[0], pixels[1])
+    pixels, compressed = (read_image(tmp_path / f"{name}.tif", 48, "crop") for name in "ab")
+    assert np.array_equal(pixels, compressed)
     along = {1: 0, 6: 1, 8: 1}[tag]  # rows grow brighter downwards; a quarter turn makes them columns
-    means = pixels[0, ..., 0].mean(1 - along)
+    means = pixels[..., 0].mean(1 - along)
     assert abs(int(means[-1]) - int(means[0])) > 100
 
 
 def test_white_is_zero_in_16_bits_too(tmp_path: Path):
     values = (RAMP * 65535).astype(np.uint16)
     Image.fromarray(values).save(tmp_path / "a.tif", tiffinfo={262: 0})
-    (pixels,), errors = decode_part([tmp_path / "a.tif"], 20, "crop")
+    pixels = read_image(tmp_path / "a.tif", 20, "crop")
     with Image.open(tmp_path / "a.tif") as image:
         assert image.tag_v2[262] == 0  # else this tests nothing
-    assert not errors and np.array_equal(pixels[..., 0], (65535 - values.astype(int)) >> 8)
+    assert np.array_equal(pixels[..., 0], (65535 - values.astype(int)) >> 8)
 
 
 def test_a_crop_keeps_the_proportions_and_a_squash_does_not():
@@ -428,14 +430,14 @@ RAMP = np.arange(400, dtype=np.float64).reshape(20, 20) / 399
     ("name", "values", "message"),
     [("float.tif", RAMP.astype(np.float32), "float values of unknown range"),
      ("32 bit.tif", (RAMP * 255).astype(np.int32), "32-bit values of unknown range"),
-     ("12 in 16.png", (RAMP * 4095).astype(np.uint16), "16-bit values from 0 to 4095: it would come out black"),
-     ("8 in 16.tif", (RAMP * 255).astype(np.uint16), "16-bit values from 0 to 255: it would come out black")],
+     ("12 in 16.png", (RAMP * 4095).astype(np.uint16), "16-bit values from 0 to 4095"),
+     ("8 in 16.tif", (RAMP * 255).astype(np.uint16), "16-bit values from 0 to 255")],
 )  # fmt: skip
 def test_values_of_unknown_range_are_refused_by_name(
     tmp_path: Path, name: str, values: np.ndarray, message: str
 ):
-    _, errors = decode_part([grey(values, tmp_path / name)], 20, "crop")
-    assert len(errors) == 1 and name in errors[0] and message in errors[0]
+    with pytest.raises(UserError, match=f"1 of 1 images cannot be read, the first: .*{name} .*{message}"):
+        decode([grey(values, tmp_path / name)], DIGITS, "train", 1 << 30)
 
 
 @pytest.mark.parametrize("ending", ["png", "tif", "pgm"])
@@ -447,17 +449,98 @@ def test_16_bits_keep_their_upper_eight(tmp_path: Path, ending: str):
             path.write_bytes(b"P5 20 20 65535\n" + content.astype(">u2").tobytes())
         else:
             grey(content, path)
-    pixels, errors = decode_part(paths[:1], 20, "crop")
-    assert not errors and np.array_equal(pixels[0, ..., 1], values >> 8)
-    black, errors = decode_part(paths[1:], 20, "crop")
-    assert not errors and not black.any()
+    pixels, black = (read_image(path, 20, "crop") for path in paths)
+    assert np.array_equal(pixels[..., 1], values >> 8)
+    assert not black.any()
 
 
 def test_an_eps_file_by_another_name_starts_no_other_program(tmp_path: Path):
     Image.new("RGB", (20, 20)).save(tmp_path / "a.eps")
     (tmp_path / "a.eps").rename(tmp_path / "a.png")
-    _, errors = decode_part([tmp_path / "a.png"], 20, "crop")
-    assert "cannot identify image file" in errors[0]
+    with pytest.raises(UnidentifiedImageError):
+        read_image(tmp_path / "a.png", 20, "crop")
+
+
+# --- many images, in threads
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    """50 images of several kinds and sizes, all different."""
+    source, paths = np.random.default_rng(0), []
+    for i in range(50):
+        pixels = source.integers(256, size=(20 + i, 60 - i, 3), dtype=np.uint8)
+        paths.append(tmp_path / f"{i:02}.{('png', 'jpg', 'gif', 'tif', 'webp')[i % 5]}")
+        Image.fromarray(pixels).save(paths[-1])
+    return paths
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7, 100])
+@pytest.mark.parametrize("memory_limit", [0, 1 << 30])
+def test_any_number_of_threads_gives_the_same_pixels(pictures: list[Path], threads: int, memory_limit: int):
+    expected = [read_image(path, 16, "squash") for path in pictures]
+    config = replace(DIGITS, threads=threads, resize="squash")
+    for n in (50, 49, 3, 1, 0):
+        pixels = decode(pictures[:n], config, "train", memory_limit)
+        assert pixels.shape == (n, 16, 16, 3) and np.array_equal(pixels, np.array(expected[:n]).reshape(pixels.shape))
+
+
+def test_of_images_that_cannot_be_read_the_first_is_named(pictures: list[Path], tmp_path: Path):
+    """In the order of the files, whichever thread comes upon one first; each kind of error of Pillow counts."""
+    pictures[45].write_bytes(b"no image")
+    pictures[8].write_bytes(pictures[8].read_bytes()[:-900])
+    pictures[30].unlink()
+    for threads in (1, 7):
+        with pytest.raises(UserError, match=r"^3 of 50 images cannot be read, the first: .*08\.tif \(\w+: ") as stop:
+            decode(pictures, replace(DIGITS, threads=threads), "train", 1 << 30)
+        assert "mend or remove them" in str(stop.value)
+    with pytest.raises(UserError, match=r"^1 of 5 images .*45\.png \(UnidentifiedImageError: "):
+        decode(pictures[45:], DIGITS, "train", 1 << 30)
+
+
+def test_a_signal_ends_decoding_with_the_images_in_hand(pictures: list[Path], monkeypatch: pytest.MonkeyPatch):
+    began, ended, arrived = [], [], threading.Event()
+
+    def read(path: Path, *_: object) -> np.ndarray:
+        began.append(path)
+        if len(began) == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+        if len(began) >= 20:
+            arrived.wait(60)
+        time.sleep(0.1)
+        ended.append(path)
+        return np.zeros((16, 16, 3), np.uint8)
+
+    def handle(number: int, frame: object) -> None:
+        arrived.set()
+        on_signal(number, frame)
+
+    monkeypatch.setattr(decoding, "read_image", read)
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    signal.signal(signal.SIGINT, handle)
+    try:
+        with pytest.raises(Stopped):
+            decode(pictures * 20, replace(DIGITS, threads=3), "train", 1 << 30)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert 20 <= len(began) < 35 and len(ended) == len(began)  # of 1,000, in tasks of 16
+
+
+def test_threads_are_those_asked_for_or_the_cores_of_this_process(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    assert [count_workers(0, n) for n in (0, 1, 5, 6, 1000)] == [1, 1, 5, 6, 6]
+    assert [count_workers(9, n) for n in (0, 1, 5, 1000)] == [1, 1, 5, 9]
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert count_workers(0, 1000) == 6  # left behind by a launcher
+    monkeypatch.setenv("WORLD_SIZE", "16")
+    assert count_workers(0, 1000) == 1 and count_workers(3, 1000) == 3
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert count_workers(0, 1000) == 3
+    monkeypatch.delenv("WORLD_SIZE")
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    assert count_workers(0, 1000) == 5
 
 
 @pytest.mark.parametrize("order", ["rgb", "bgr"])
