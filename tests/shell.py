@@ -74,8 +74,19 @@ def command(script: str, *arguments: str, processes: int = 1) -> list[str]:
 
 
 SERVER = multiprocessing.get_context("forkserver")
-IMPORTED = ["torch", "torchvision", "sklearn.metrics", "flask", "pytest", "shell", "loader",
-            "pt4al.method.learner", "pt4al.method.pretext", "pt4al.method.shortcuts", "pt4al.run.command_line"]
+IMPORTED = [
+    "torch",
+    "torchvision",
+    "sklearn.metrics",
+    "flask",
+    "pytest",
+    "shell",
+    "loader",
+    "pt4al.method.learner",
+    "pt4al.method.pretext",
+    "pt4al.method.shortcuts",
+    "pt4al.run.command_line",
+]
 
 
 class Started:
@@ -159,7 +170,9 @@ def be_the_script(
         end.close()
     coding = variables.get("PYTHONIOENCODING", "utf-8")
     sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), coding)
-    sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), coding, "backslashreplace", write_through=True)
+    sys.stderr = io.TextIOWrapper(
+        io.FileIO(2, "w", closefd=False), coding, "backslashreplace", write_through=True
+    )
     if saving_share is not None:
         from pt4al.run import run_folder
 

@@ -7,7 +7,18 @@ import time
 from pathlib import Path
 
 import pytest
-from shell import EXPERIMENT, SCRIPTS, content, copy, differences, one_error, rows, run_tiny, start, stop_after
+from shell import (
+    EXPERIMENT,
+    SCRIPTS,
+    content,
+    copy,
+    differences,
+    one_error,
+    rows,
+    run_tiny,
+    start,
+    stop_after,
+)
 from stress.kill_and_resume import kill_until_done
 
 from pt4al.base.files import load_checkpoint
