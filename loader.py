@@ -1,5 +1,4 @@
-"""Data sets in. A new one is added here: a reader, and its name in `READERS` and in `config.py`,
-whose page in docs/ `python tests/docs/test_docs.py` then writes anew.
+"""Data sets in. A new one is added here and nowhere else: a reader, and its name in `READERS`.
 
 A reader takes (config, split, room), split being "train" or "test", and gives
     pixels   uint8 (n, img_size, img_size, 3), RGB; from `decoding.new_pixels` where large, and by

@@ -11,19 +11,15 @@ Run:     python rotation.py digits     about a minute on 2 CPU cores
          python rotation.py            CIFAR-10 as in the paper, on a GPU
 """
 
-if __name__ == "__main__":
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while torch is imported; then run_script's
-
 from config import Config
-from loader import load_images
+from loader import READERS, load_images
 from pt4al.base import processes
 from pt4al.base.console import UserError, run_script
 from pt4al.base.files import load_checkpoint, lock_folder
 from pt4al.data.transforms import normalisation
 from pt4al.method.pretext import TURNS, rotation_task
 from pt4al.method.shortcuts import check_pretext
+from pt4al.method.strategies import FIRST_PICKS, STRATEGIES
 from pt4al.run.command_line import from_command_line
 from pt4al.run.record import check_record, compare, make_record
 from pt4al.run.run_folder import RunFolder
@@ -32,7 +28,7 @@ from pt4al.train.training import train_cycle
 
 
 def main() -> None:
-    config = from_command_line(__doc__)
+    config = from_command_line(__doc__, dataset=READERS, strategy=STRATEGIES, first_pick=FIRST_PICKS)
     device = processes.start(config)
     (pool,) = load_images(config, device, ("train",))
     mean, std = normalisation(config, pool)

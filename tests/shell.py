@@ -19,7 +19,7 @@ from types import ModuleType
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--rotation-epochs", "2", "--epochs", "3", "--milestones", "2", "--cycles", "3", "--num-batches", "4",
-        "--width", "8", "--eval-every", "2", "--checkpoint-every", "2"]  # fmt: skip
+        "--width", "8", "--eval-every", "2"]  # fmt: skip
 SCRIPTS = ("rotation.py", "make_batches.py", "main.py", "main_pt4al.py", "whole_dataset.py")
 RANDOM_BASELINE = ["--strategy", "random", "--first-pick", "random", "--candidates", "all"]
 
@@ -71,7 +71,7 @@ def start_forked(
     """A process that becomes the script; it is forked off a server, which dies with this one."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the server is started with it, once
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["torch", "torchvision", "sklearn.metrics", "tyro", "pytest", "shell"])
+    server.set_forkserver_preload(["torch", "torchvision", "sklearn.metrics", "pytest", "shell"])
     process = server.Process(
         target=be_the_script, args=(folder, str(ROOT / script), arguments, variables, out, err)
     )
@@ -192,10 +192,15 @@ def start(folder: Path, script: str, *flags: str, epochs: int = 1, processes: in
 
 
 def stop_after(
-    folder: Path, epochs: int, number: signal.Signals, *flags: str, processes: int = 1
+    folder: Path,
+    epochs: int,
+    number: signal.Signals,
+    *flags: str,
+    processes: int = 1,
+    script: str = "main.py",
 ) -> subprocess.Popen:
     """Start main.py and send it a signal once it has printed so many epochs."""
-    process = start(folder, "main.py", *flags, epochs=epochs, processes=processes)
+    process = start(folder, script, *flags, epochs=epochs, processes=processes)
     process.send_signal(number)
     process.stdout.read()
     process.wait(60)

@@ -20,11 +20,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from config import Config
-from loader import load_images
+from config import SHOW_BATCHES, Config, option
+from loader import READERS, load_images
 from pt4al.base.console import UserError, run_script
 from pt4al.method.batches import find_batches, read_losses
-from pt4al.method.strategies import even_intervals
+from pt4al.method.strategies import FIRST_PICKS, STRATEGIES, even_intervals
 from pt4al.run.command_line import from_command_line
 
 IMAGES_A_ROW = 16
@@ -34,14 +34,12 @@ IMAGES_A_ROW = 16
 class Options(Config):
     """Which batches to show, and where to put the picture."""
 
-    out: str = ""
-    """The picture; empty: loss/EXPERIMENT/batches.png."""
-    title: str = ""
-    """Above the picture; empty: the folder."""
+    out: str = option("", SHOW_BATCHES, "The picture. Empty: loss/EXPERIMENT/batches.png.", group="picture")
+    title: str = option("", SHOW_BATCHES, "Title above the picture. Empty: the folder.")
 
 
 def main() -> None:
-    config = from_command_line(__doc__, Options)
+    config = from_command_line(__doc__, Options, dataset=READERS, strategy=STRATEGIES, first_pick=FIRST_PICKS)
     (pool,) = load_images(config, torch.device("cpu"), ("train",))
     batches, _ = find_batches(config, pool)
     losses = config.loss_dir / "rotation_loss.txt"

@@ -13,7 +13,7 @@ from pt4al.base.files import load_checkpoint, write_csv
 from pt4al.data.images import Images, LabeledSet
 from pt4al.method.classifier import Classification
 from pt4al.method.pretext import Pretext, pretext_features
-from pt4al.method.strategies import BLIND, FEATURES, LABELLED, PRETEXT, Query
+from pt4al.method.strategies import STRATEGIES, Query
 from pt4al.person.oracle import oracle_of
 from pt4al.run.run_folder import RunFolder
 from pt4al.run.tables import wilson
@@ -131,17 +131,18 @@ class Learner:
     def query(self, name: str, candidates: list[int], k: int) -> Query:
         """What strategy `name` looks at, of the candidates and of what is labelled: one pass of one
         network over both, or none."""
-        known = self.known if name in LABELLED else []
+        strategy = STRATEGIES[name]
+        known = self.known if strategy.labeled else []
         if k > len(candidates):  # a person has labelled others of them unasked
             processes.say(f"cycle {self.cycle}: only {len(candidates)} images are left to choose from")
             k = len(candidates)
         positions, n = torch.tensor(candidates + known), len(candidates)
         logits = features = torch.zeros(len(positions), 0)
-        if name in PRETEXT:
+        if strategy.looks_at == "pretext":
             features = pretext_features(self.pretext, self.pool, positions, self.config)
-        elif name in FEATURES:
+        elif strategy.looks_at == "features":
             logits, features = self.classification.logits_and_features(self.net, positions)
-        elif name not in BLIND:
+        elif strategy.looks_at == "logits":
             logits = self.classification.logits(self.net, self.pool, positions)
         draws = generator(self.config.seed, "pick", self.cycle)
         return Query(logits[:n], features[:n], features[n:], k, draws)

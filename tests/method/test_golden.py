@@ -299,7 +299,7 @@ def choose(name: str, logits: np.ndarray) -> list[int]:
     """The 1,000 positions that a strategy of ours chooses, given float64 logits."""
     nothing = torch.empty(0, 0)  # of features
     query = Query(torch.from_numpy(logits), nothing, nothing, 1000, torch.Generator())
-    return STRATEGIES[name](query).tolist()
+    return STRATEGIES[name].pick(query).tolist()
 
 
 def test_get_plabels_is_class_balanced():

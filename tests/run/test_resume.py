@@ -27,15 +27,12 @@ pytestmark = pytest.mark.slow  # many starts of a script, seconds each
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_main_goes_on_exactly_after_a_signal(finished: Path, tmp_path: Path, number: signal.Signals):
     folder = copy(finished, tmp_path, "main-confidence")
-    process = stop_after(folder, 5, number)
+    process = stop_after(folder, 5, number, script="tests/saving_late.py")
     assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number)
     if number != signal.SIGKILL:
         assert "the same command goes on from here" in process.stderr.read()
         state = load_checkpoint(folder / "checkpoint/digits-seed0/main-confidence/last.pth")
-        assert (state["cycle"], state["finished_epoch"]) >= (
-            1,
-            1,
-        )  # the fifth epoch is saved though 2 are a checkpoint
+        assert (state["cycle"], state["finished_epoch"]) >= (1, 1)  # the fifth epoch, though none was due
     assert differences(folder, finished)
     assert "going on after epoch" in run(folder, "main.py", "digits", *TINY).stdout
     assert differences(folder, finished) == []

@@ -38,7 +38,7 @@ VARIANTS: dict[str, tuple[list[str], int]] = {
     "precision auto, warm, best": ([], 1),
     "two processes": (["--threads", "1"], 2),
     "float32, scratch, last": (["--precision", "float32", "--init", "scratch", "--select", "last"], 1),
-    "often saved, scratch, best": (["--checkpoint-every", "1", "--init", "scratch"], 1),
+    "scratch, best": (["--init", "scratch", "--select", "best"], 1),
     "two processes, float32, last": (["--threads", "1", "--precision", "float32", "--select", "last"], 2),
     "random baseline, warm, last": ([*RANDOM_BASELINE, "--select", "last"], 1),
 }
