@@ -44,9 +44,9 @@ class Config:
 
     # fmt: off
     dataset: str = option("cifar10", ALL, group="data", text="""
-        cifar10 and cifar100 are downloaded; digits comes with scikit-learn; folder is
-        DATA_DIR/train/CLASS/* and DATA_DIR/test/CLASS/*; unlabeled is DATA_DIR/pool/**, which an
-        annotator labels in DATA_DIR/labels.csv.""")
+        cifar10, cifar100: downloaded. digits: comes with scikit-learn. folder: DATA_DIR/train/CLASS/*
+        and DATA_DIR/test/CLASS/*. unlabeled: DATA_DIR/pool/**, which an annotator labels in
+        DATA_DIR/labels.csv.""")
     data_dir: str = option("./DATA", ALL, how=True, text="""
         Where data sets are, or are downloaded to; the first part of every image id.""")
     img_size: int = option(32, ALL, least=16, most=512, text="""
@@ -55,8 +55,7 @@ class Config:
         How an image is made square. crop: its shorter side becomes img_size, and the centre is kept.
         squash: both sides do, which reveals to a network which way is up.""")
     channel_order: Literal["rgb", "bgr"] = option("rgb", ALL, text="""
-        bgr swaps the channels but normalises with RGB constants, as the released code does by
-        cv2.imread.""")
+        rgb, or bgr: channels swapped, but normalised with RGB constants (released code, by cv2.imread).""")
     normalization: Literal["auto", "computed", "cifar10"] = option("auto", ALL, text="""
         Mean and standard deviation of the channels. cifar10: those of CIFAR-10, whatever is read
         (released code). computed: from the training images. auto: cifar10 for CIFAR-10, else computed.""")
@@ -79,7 +78,7 @@ class Config:
         Delete what this run left behind and start over, instead of resuming it.""")
 
     depth: Literal[18, 34, 50] = option(18, STEPS, group="network", text="""
-        Layers of the ResNet (paper: 18).""")
+        Layers of the ResNet: 18, 34 or 50 (paper: 18).""")
     width: int = option(64, STEPS, least=1, most=4096, text="""
         Channels of its first stage (paper: 64). Arithmetic grows with the square of the width.""")
 
@@ -102,7 +101,7 @@ class Config:
         Number of batches that the sorted pool is cut into (paper: 10).""")
     sort: Literal["numeric", "lexicographic", "ascending", "shuffled", "interleaved"] = option(
         "numeric", MAKE_BATCHES | MAIN | MAIN_PT4AL | SHOW_BATCHES, text="""
-        Order of the losses. numeric: hardest first (paper). lexicographic: as text, so that 9.9e-05
+        Order of the pool by loss. numeric: hardest first (paper). lexicographic: as text, so that 9.9e-05
         ranks above 4.41 (released code). interleaved (ours): hardest first, dealt out in turn, so that
         every batch spans all losses. Controls (ours): ascending, easiest first; shuffled, by seed.""")
     losses: str = option("", MAKE_BATCHES, how=True, text="""
@@ -112,8 +111,8 @@ class Config:
         Query strategy from cycle 1 on (paper: confidence; released code: normalized_confidence).
         coreset, badge and typiclust choose for diversity; typiclust needs the weights of rotation.py.""")
     candidates: Literal["batch", "all"] = option("batch", MAIN, text="""
-        What a cycle chooses from: its batch (paper), or all unlabelled images (the usual setting of
-        active learning).""")
+        What a cycle chooses from. batch: its batch (paper). all: every unlabelled image, as active
+        learning usually does.""")
     first_pick: str = option("interval", MAIN | MAIN_PT4AL, text="""
         How cycle 0 chooses, before there is a classifier. interval: at even intervals of loss rank
         (paper). random: random sampling. typiclust: typical by the features of rotation.py (ours).""")
@@ -141,11 +140,11 @@ class Config:
     flip: bool = option(True, CLASSIFIER, text="""
         Mirror half of the training images left to right (paper: yes; wrong for digits).""")
     init: Literal["warm", "scratch"] = option("scratch", MAIN, text="""
-        A cycle starts from scratch (so the authors, when asked; the paper does not say), or warm: from
-        the weights of the cycle before (released code).""")
+        How a cycle starts. scratch: with a new network (so the authors, when asked; the paper does not
+        say). warm: with the weights of the cycle before (released code).""")
     select: Literal["best", "last"] = option("last", CLASSIFIER, text="""
-        Epoch whose weights a cycle is judged by and samples with: the last, so that no test image
-        decides anything, or the best on the test set (released code).""")
+        Epoch whose weights a cycle is judged by and samples with. last: so that no test image decides
+        anything. best: the best on the test set (released code).""")
 
     eval_every: int = option(1, TRAINING, group="running", least=1, most=10**6, text="""
         Epochs between evaluations on the test set; the last epoch of a cycle is always evaluated
