@@ -168,7 +168,7 @@ class Learner:
         """
         config, run, cycle = self.config, self.run, self.cycle
         self.use(self.oracle.answer(cycle, self.logits))
-        if config.init == "scratch" and cycle > 0:
+        if cycle > 0 and config.init == "scratch":
             self.net = fresh_network(config, len(self.pool.classes), cycle, self.pool.device)
         train_cycle(self.net, self.classification.task(self.positions), run, self.remaining_passes())
         chosen = self.chosen()["net"]
