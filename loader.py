@@ -1,5 +1,4 @@
-"""Data sets in. A new one is added here: a reader, and its name in `READERS` and in `config.py`,
-whose page in docs/ `python tests/docs/test_docs.py` then writes anew.
+"""Data sets in. A new one is added here and nowhere else: a reader, and its name in `READERS`.
 
 A reader takes (config, split, room), split being "train" or "test", and gives
     pixels   uint8 (n, img_size, img_size, 3), RGB; from `decoding.new_pixels` where large, and by
@@ -26,7 +25,7 @@ from config import Config
 from pt4al.base import processes
 from pt4al.base.console import UserError
 from pt4al.data.decoding import decode, resize_all
-from pt4al.data.ids import SUFFIXES, id_key, sort_classes
+from pt4al.data.ids import SUFFIXES, by_last_three, by_path, sort_classes
 from pt4al.data.images import Images
 from pt4al.train.seeding import generator
 
@@ -50,10 +49,8 @@ def load_images(
     result = []
     for split in splits:
         pixels, labels, names, classes = READERS[config.dataset](config, split, room)
-        by_person = config.dataset == "unlabeled" and split == "train"
-        # An id that begins with pool/ is one of a pool without labels.
-        top = f"./{config.data_dir}" if config.data_dir.startswith("pool") else config.data_dir
-        ids = names if by_person else [f"{top}/{split}/{name}" for name in names]
+        labels_known = config.dataset != "unlabeled" or split == "test"
+        ids = [f"{config.data_dir}/{split}/{name}" for name in names] if labels_known else names
         check_split(config, split, pixels, labels, ids, classes)
         if split == "train" and config.imbalance > 1:
             keep = long_tail(labels, config.imbalance, config.seed)
@@ -64,12 +61,18 @@ def load_images(
         streams = pixels.nbytes > room
         data = torch.from_numpy(np.ascontiguousarray(pixels)).to("cpu" if streams else device)
         targets = torch.from_numpy(labels).to(device)
-        images = Images(data, targets, ids, classes, device, streams, by_person)
-        if by_person:
+        key = key_rule(config) if split == "train" else by_last_three
+        images = Images(data, targets, ids, classes, device, streams, key, labels_known)
+        if not labels_known:
             find_copies(images)
             draw_test(images, config.test_labels if "test" in splits else 0, config.seed)
         result.append(images)
     return result
+
+
+def key_rule(config: Config) -> Callable[[str], str]:
+    """What an image of the pool is looked up by, in batches, losses and labels."""
+    return by_path if config.dataset == "unlabeled" else by_last_three
 
 
 def check_split(
@@ -84,7 +87,7 @@ def check_split(
     n, size, wrong = len(pixels), config.img_size, ""
     of_person = config.dataset == "unlabeled" and not classes
     lowest, highest = (-1, -1) if of_person else (0, len(classes) - 1)
-    most = Counter(map(id_key, ids)).most_common(1)
+    most = Counter(map(by_path if of_person else by_last_three, ids)).most_common(1)
     if kind(pixels) != (right := f"uint8 {(n, size, size, 3)}"):
         wrong = f"pixels are {kind(pixels)}, not {right} (resize_all makes them so)"
     elif kind(labels) != (right := f"int64 {(n,)}"):
@@ -172,8 +175,9 @@ def read_cifar(config: Config, split: str, room: int) -> Split:
         # No network, a full disk, or an archive that is not the real one.
         except (OSError, RuntimeError) as error:
             raise UserError(
-                f"{config.dataset} is not in {config.data_dir} and could not be downloaded ({error}): put its archive "
-                "there, or try the preset digits, which needs no network: python rotation.py digits"
+                f"{config.dataset} is not in {config.data_dir} and could not be downloaded ({error}): "
+                "put its archive there, or try the preset digits, which needs no network: "
+                "python rotation.py digits"
             ) from None
 
     processes.from_main(fetch)
@@ -301,7 +305,7 @@ def image_files(folder: Path, nested: bool = False) -> list[Path]:
             continue
         if set(path.name) & FORBIDDEN:
             raise UserError(f"{str(path)!r} has a line end or a backslash in its name: rename it")
-        if (key := id_key(path.name)) in keys:
+        if (key := by_path(path.name)) in keys:
             raise UserError(
                 f"{path} and {keys[key]} differ in their ending only, so their ids clash: rename one"
             )

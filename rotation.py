@@ -11,28 +11,24 @@ Run:     python rotation.py digits     about a minute on 2 CPU cores
          python rotation.py            CIFAR-10 as in the paper, on a GPU
 """
 
-if __name__ == "__main__":
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while torch is imported; then run_script's
-
 from config import Config
-from loader import load_images
+from loader import READERS, load_images
 from pt4al.base import processes
 from pt4al.base.console import UserError, run_script
 from pt4al.base.files import load_checkpoint, lock_folder
 from pt4al.data.transforms import normalisation
 from pt4al.method.pretext import TURNS, rotation_task
 from pt4al.method.shortcuts import check_pretext
+from pt4al.method.strategies import FIRST_PICKS, STRATEGIES
 from pt4al.run.command_line import from_command_line
 from pt4al.run.record import check_record, compare, make_record
-from pt4al.run.run_folder import RunFolder, new_state
+from pt4al.run.run_folder import RunFolder
 from pt4al.train.network import describe, fresh_network
 from pt4al.train.training import train_cycle
 
 
 def main() -> None:
-    config = from_command_line(__doc__)
+    config = from_command_line(__doc__, dataset=READERS, strategy=STRATEGIES, first_pick=FIRST_PICKS)
     device = processes.start(config)
     (pool,) = load_images(config, device, ("train",))
     mean, std = normalisation(config, pool)
@@ -42,21 +38,20 @@ def main() -> None:
 
     with RunFolder(config, "rotation.py", "rotation") as run:
         processes.from_main(lambda: make_way(config, run.name, inputs))
-        state = run.open(inputs, pool.ids) or new_state()
-        if not state["finished"]:
-            task = rotation_task(config, pool, mean, std)
-            train_cycle(net, task, run, state, config, device)
-            run.save_weights(best, {**state["best"], **description})
-            accuracy, epoch = state["best"]["acc"], state["best"]["epoch"]
-            processes.say(f"rotation accuracy {accuracy:.2f} % in epoch {epoch + 1}: {best}")
-            net.load_state_dict(state["best"]["net"])
+        run.open(inputs, pool)
+        if not run.state.finished:
+            train_cycle(net, rotation_task(config, pool, mean, std), run)
+            trained = run.state.best
+            run.save_weights(best, {**trained, **description})
+            processes.say(f"rotation accuracy {trained['acc']:.2f} % in epoch {trained['epoch'] + 1}: {best}")
+            net.load_state_dict(trained["net"])
             if warning := check_pretext(net, pool, mean, std, config):
                 processes.say(warning)
-            run.finish(state)
+            run.finish()
         else:
-            run.write_tables(state)
+            run.write_tables()
             if not best.exists():
-                run.save_weights(best, {**state["best"], **description})
+                run.save_weights(best, {**run.state.best, **description})
                 processes.say(f"{best} was missing: written anew from {run.last}")
             processes.say(f"{run.tables} is finished, {best} stands; --restart begins anew")
 
@@ -86,8 +81,8 @@ def make_way(config: Config, run_name: str, inputs: dict[str, str]) -> None:
         path.unlink()
     elif owner is None:
         raise UserError(
-            f"{path} was not written by this code, or is damaged: make_batches.py can use released weights as they "
-            "are; --restart replaces them, --experiment takes another folder"
+            f"{path} was not written by this code, or is damaged: make_batches.py can use released weights "
+            "as they are; --restart replaces them, --experiment takes another folder"
         )
     else:
         ours = make_record(config, "rotation.py", run_name, inputs)

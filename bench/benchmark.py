@@ -156,7 +156,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, object]
     paths = write_images(folder, options.images)
     config = replace(
         CIFAR10, dataset="folder", data_dir=str(folder), width=options.width, batch_size=options.batch_size,
-        rotation_batch_size=options.rotation_batch_size, device=options.device, compile=options.compile,
+        rotation_batch_size=options.rotation_batch_size, device=options.device,
     )  # fmt: skip
     device = processes.start(config)
     precision = processes.choose_precision(config.precision, device)
@@ -181,18 +181,18 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, object]
         )
     }
     pipeline = plain_loader(paths, "classifier", config.batch_size)
-    passes = classifier_task.passes(0, 0, 0)
+    draws = classifier_task.draw(0, 0, 0)
     steps = [torch.arange(config.batch_size)] * 200
     some = replace(pool, pixels=pool.pixels[: options.scored], ids=pool.ids[: options.scored])
 
     def feed() -> int:
         for images, positions in pool.stream(steps):
-            for _ in passes(images, positions):
+            for _ in classifier_task.passes(images, positions, draws):
                 pass
         return len(steps) * config.batch_size
 
     def step(net, optimizer_, task_) -> int:
-        train_epoch(net, optimizer_, task_, config, 0, 0, device)
+        train_epoch(net, optimizer_, task_, config, 0, 0)
         return len(task_.positions)
 
     pairs = {
@@ -268,7 +268,7 @@ def pick_cost(name: str) -> tuple[float, float]:
 
     query = large_query(50_000, 9_000, 512, 1_000)
     before, began = peak(), time.perf_counter()
-    picks = STRATEGIES[name](query)
+    picks = STRATEGIES[name].pick(query)
     spent = time.perf_counter() - began
     assert len(set(picks.tolist())) == query.k
     return spent, peak() - before
@@ -341,7 +341,6 @@ def main() -> None:
     parser.add_argument("--scored", type=int, default=512, help="images scored a repeat (default: 512)")
     parser.add_argument("--repeats", type=int, default=5, help="interleaved repeats (default: 5)")
     parser.add_argument("--device", default="auto", help="as in config.py (default: auto)")
-    parser.add_argument("--compile", action="store_true", help="torch.compile our networks")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--picks", action="store_true", help="the query strategies alone")
     parser.add_argument("--folding", action="store_true", help="batch norm folded, alone")

@@ -75,10 +75,10 @@ def steps(
     def query() -> None:
         logits = classification.logits(classifier, pool, torch.arange(len(pool)))
         none = torch.zeros(0, 0)
-        STRATEGIES["confidence"](Query(logits, none, none, len(pool) // 10, generator(0, "pick")))
+        STRATEGIES["confidence"].pick(Query(logits, none, none, len(pool) // 10, generator(0, "pick")))
 
     def train(net, task_) -> None:
-        train_epoch(net, make_optimizer(net, config), task_, config, 0, 0, device)
+        train_epoch(net, make_optimizer(net, config), task_, config, 0, 0)
 
     return {
         "decode": lambda: decode(paths, config.img_size, config.resize, "train", 2**40),

@@ -31,7 +31,7 @@ def main() -> None:
     )
     optimizer = make_optimizer(net, config)
     for epoch in range(2):
-        train_epoch(net, optimizer, task, config, 0, epoch, device)
+        train_epoch(net, optimizer, task, config, 0, epoch)
     weights = {name: value for name, value in net.state_dict().items() if value.is_floating_point()}
     Path(sys.argv[1], f"{processes.rank()}.txt").write_text(checksum(canonical(weights)))
     fault = sys.argv[2] if len(sys.argv) > 2 else ""

@@ -47,7 +47,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pt4al.base.console import UserError, run_script
 from pt4al.base.files import sha256_of, write_csv
-from pt4al.data.ids import id_key
+from pt4al.data.ids import by_path
 from pt4al.person.agreement import read_answers
 from pt4al.person.label_forms import Said, folders_in, images_below, images_in, path_in, read_source
 from pt4al.person.labels import (
@@ -90,7 +90,7 @@ class Pool:
         self.photos, self.position_of, self.named = photos, {}, defaultdict(list)
         self.files = sorted(x.relative_to(photos).as_posix() for x in images_below(root))
         for i, file in enumerate(self.files):
-            if (j := self.position_of.setdefault(id_key(file), i)) != i:
+            if (j := self.position_of.setdefault(by_path(file), i)) != i:
                 raise UserError(f"{self.files[j]} and {file} differ in their ending only: rename one")
             self.named[stem(file)].append(i)
         if not self.files:
@@ -99,10 +99,10 @@ class Pool:
     def by_path(self, path: str) -> int | None:
         """Position of the image with this path below PHOTOS or PHOTOS/pool, in whichever Unicode
         form its letters are."""
-        key = id_key(below_pool(path))
+        key = by_path(below_pool(path))
         if key in self.position_of:
             return self.position_of[key]
-        alike = [i for i in self.named.get(stem(key), ()) if nfc(id_key(self.files[i])) == nfc(key)]
+        alike = [i for i in self.named.get(stem(key), ()) if nfc(by_path(self.files[i])) == nfc(key)]
         return alike[0] if len(alike) == 1 else None
 
     @cached_property
@@ -157,7 +157,7 @@ def nfc(text: str) -> str:
 
 def stem(path: str) -> str:
     """The name of a file without its ending, in composed form."""
-    return nfc(id_key(path).rpartition("/")[2])
+    return nfc(by_path(path).rpartition("/")[2])
 
 
 def untaken(name: str, taken: set[str]) -> str:
@@ -258,7 +258,7 @@ def merge(
     """
     decided = read_answers([file.path], pool.position_of, classes).labels
     rows = {
-        (pool.position_of.get(id_key(below_pool(row.file))), row.annotator): row.label
+        (pool.position_of.get(by_path(below_pool(row.file))), row.annotator): row.label
         for row in doubts_first(file.rows())
         if row.label
     }

@@ -41,7 +41,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from pt4al.base.console import UserError, printable, run_script
 from pt4al.base.files import read_json, write_lines
 from pt4al.data.decoding import eight_bits
-from pt4al.data.ids import FORMATS, id_key, sort_classes
+from pt4al.data.ids import FORMATS, by_path, sort_classes
 from pt4al.person.agreement import read_answers
 from pt4al.person.labels import (
     UNSURE,
@@ -242,7 +242,7 @@ def read_list(run: Path) -> list[str]:
 
 def key_of(file: str) -> str:
     """What an image is known by, however a label file writes its path."""
-    return id_key(below_pool(file))
+    return by_path(below_pool(file))
 
 
 def class_folders(photos: Path) -> list[Path]:

@@ -20,12 +20,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from config import Config
-from loader import load_images
+from config import SHOW_BATCHES, Config, option
+from loader import READERS, load_images
 from pt4al.base.console import UserError, run_script
-from pt4al.data.ids import id_key
 from pt4al.method.batches import find_batches, read_losses
-from pt4al.method.strategies import even_intervals
+from pt4al.method.strategies import FIRST_PICKS, STRATEGIES, even_intervals
 from pt4al.run.command_line import from_command_line
 
 IMAGES_A_ROW = 16
@@ -35,19 +34,17 @@ IMAGES_A_ROW = 16
 class Options(Config):
     """Which batches to show, and where to put the picture."""
 
-    out: str = ""
-    """The picture; empty: loss/EXPERIMENT/batches.png."""
-    title: str = ""
-    """Above the picture; empty: the folder."""
+    out: str = option("", SHOW_BATCHES, "The picture. Empty: loss/EXPERIMENT/batches.png.", group="picture")
+    title: str = option("", SHOW_BATCHES, "Title above the picture. Empty: the folder.")
 
 
 def main() -> None:
-    config = from_command_line(__doc__, Options)
+    config = from_command_line(__doc__, Options, dataset=READERS, strategy=STRATEGIES, first_pick=FIRST_PICKS)
     (pool,) = load_images(config, torch.device("cpu"), ("train",))
     batches, _ = find_batches(config, pool)
     losses = config.loss_dir / "rotation_loss.txt"
-    texts, ids = read_losses(losses) if losses.exists() else ([], [])
-    loss_of = {id_key(image_id): float(text) for text, image_id in zip(texts, ids, strict=True)}
+    texts, ids = read_losses(losses, pool.key) if losses.exists() else ([], [])
+    loss_of = {pool.key(image_id): float(text) for text, image_id in zip(texts, ids, strict=True)}
     ratios = [3, 1] if pool.classes else [3]  # where a person labels, nobody knows the classes yet
     figure, axes = plt.subplots(
         len(batches), len(ratios), figsize=(3 * sum(ratios), 0.75 * len(batches) + 0.9), squeeze=False,
@@ -58,7 +55,7 @@ def main() -> None:
         pixels = pool.pixels[torch.tensor(shown)].numpy()
         left.imshow(np.concatenate(list(pixels), axis=1))
         left.set(xticks=[], yticks=[])
-        losses = [loss_of[key] for key in (id_key(pool.ids[j]) for j in batch) if key in loss_of]
+        losses = [loss_of[key] for key in (pool.key(pool.ids[j]) for j in batch) if key in loss_of]
         span = f"{max(losses):.2g} to {min(losses):.2g}" if losses else "no losses"
         left.set_ylabel(f"batch {i}\n{span}", rotation=0, ha="right", va="center", fontsize=8)
         for right in rest:

@@ -126,10 +126,15 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if name != "float32" and has_bf16(device) else torch.float32
 
 
-def start(config: Config) -> torch.device:
-    """Join the process group that torchrun describes, if any, and set what is global in torch."""
+def start(config: Config, trains: bool = True) -> torch.device:
+    """Join the process group that torchrun describes, if any, and set what is global in torch.
+
+    Raises:
+        UserError: the device is not there, or lacks the precision to train in.
+    """
     device = choose_device(config.device)
-    choose_precision(config.precision, device)
+    if trains:
+        choose_precision(config.precision, device)
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.backends.cudnn.benchmark = not config.deterministic

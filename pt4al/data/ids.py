@@ -1,9 +1,10 @@
 """Image ids, and the names of files and classes in them. No torch here: programs that draw use it.
 
-An image id is `<data_dir>/<split>/<class>/<file>` as in the released code, e.g.
-`./DATA/train/8/23583.png`. It is looked up by its last three parts without the extension
-(`train/8/23583`), so that files move between machines. In a pool without labels it is the path
-below the folder of photographs, `pool/anywhere/x.jpg`, and looked up by all of it.
+An image id is `<data_dir>/<split>/<class>/<file>` as in the released code, e.g. `./DATA/train/8/23583.png`.
+It is looked up by its last three parts without the extension (`train/8/23583`), so that files move between
+machines. In a pool that an annotator labels it is the path below the folder of photographs,
+`pool/anywhere/x.jpg`, and looked up by all of it. `Images.key` is the rule of a data set. In both, backslashes
+count as slashes.
 """
 
 from collections.abc import Iterable
@@ -29,13 +30,16 @@ FORMATS: set[str] = image_formats()
 SUFFIXES: set[str] = image_suffixes()
 
 
-def id_key(image_id: str) -> str:
-    """`/any/where/train/8/23583.png` -> `train/8/23583`, `pool/a/b/c/x.jpg` -> `pool/a/b/c/x`;
-    backslashes count as slashes."""
+def by_last_three(image_id: str) -> str:
+    """`/any/where/train/8/23583.png` -> `train/8/23583`: what an image of a class folder is looked up by."""
+    return by_path("/".join(image_id.replace("\\", "/").split("/")[-3:]))
+
+
+def by_path(image_id: str) -> str:
+    """`pool/a/b/c/x.jpg` -> `pool/a/b/c/x`: what an image of a pool without class folders is looked up by."""
     path = image_id.replace("\\", "/")
-    key = path if path.startswith("pool/") else "/".join(path.split("/")[-3:])
-    stem, dot, suffix = key.rpartition(".")
-    return stem if dot and f".{suffix.lower()}" in SUFFIXES else key
+    stem, dot, suffix = path.rpartition(".")
+    return stem if dot and f".{suffix.lower()}" in SUFFIXES else path
 
 
 def class_of(image_id: str) -> str:

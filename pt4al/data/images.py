@@ -2,16 +2,30 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from pt4al.data.ids import id_key
+from pt4al.data.ids import by_last_three
 
 AHEAD = 2  # parts of a stream that are on their way while one is worked on
+
+
+class LabeledSet(NamedTuple):
+    """What a cycle trains on and is judged by.
+
+    Attributes:
+        positions: int64 (n,), pool positions of what is labeled.
+        pool, test: images with the labels and classes of that cycle.
+    """
+
+    positions: Tensor
+    pool: "Images"
+    test: "Images"
 
 
 @dataclass
@@ -25,8 +39,9 @@ class Images:
         classes: names of the classes, in label order.
         device: where `stream` delivers.
         streams: whether pixels stay in host memory and are sent over part by part.
-        by_person: whether a person gives the labels: they and the classes then change from cycle to
-            cycle, and are no part of the data.
+        key: image id -> what an image is looked up by (`ids.by_last_three`, `ids.by_path`).
+        labels_known: False where an annotator gives the labels: they and the classes then change from cycle
+            to cycle, and are no part of the data.
         copies: for an image that is a copy of an earlier one, pixel for pixel, the position of that.
         drawn: positions of the images that are drawn to test by.
     """
@@ -37,7 +52,8 @@ class Images:
     classes: list[str]
     device: torch.device
     streams: bool = False
-    by_person: bool = False
+    key: Callable[[str], str] = by_last_three
+    labels_known: bool = True
     copies: dict[int, int] = field(default_factory=dict)
     drawn: tuple[int, ...] = ()
 
@@ -61,38 +77,38 @@ class Images:
             for at in places:
                 yield self.pixels.index_select(0, at).permute(0, 3, 1, 2), at
             return
-        lane = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
-        with ThreadPoolExecutor(1) as courier:
-            ahead = deque(courier.submit(self.send, part, lane) for part in parts[:AHEAD])
+        copy_stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        with ThreadPoolExecutor(1) as sender:
+            ahead = deque(sender.submit(self.send, part, copy_stream) for part in parts[:AHEAD])
             for i, at in enumerate(places):
-                images, arrival = ahead.popleft().result()
+                images, copied = ahead.popleft().result()
                 if i + AHEAD < len(parts):
-                    ahead.append(courier.submit(self.send, parts[i + AHEAD], lane))
-                if arrival is not None:
-                    arrival.wait()  # the step does, this thread does not
+                    ahead.append(sender.submit(self.send, parts[i + AHEAD], copy_stream))
+                if copied is not None:
+                    copied.wait()  # the step does, this thread does not
                     images.record_stream(torch.cuda.current_stream(self.device))
                 yield images.permute(0, 3, 1, 2), at
 
     def send(
-        self, positions: Tensor, lane: "torch.cuda.Stream | None"
+        self, positions: Tensor, copy_stream: "torch.cuda.Stream | None"
     ) -> tuple[Tensor, "torch.cuda.Event | None"]:
         """Gather images in host memory and send them to the device on a stream of their own; the
         event tells when they are there."""
         images = torch.from_numpy(self.pixels.numpy()[positions.numpy()])
-        if lane is None:
+        if copy_stream is None:
             return images, None
-        with torch.cuda.stream(lane):
-            return images.pin_memory().to(self.device, non_blocking=True), lane.record_event()
+        with torch.cuda.stream(copy_stream):
+            return images.pin_memory().to(self.device, non_blocking=True), copy_stream.record_event()
 
     def fingerprint(self) -> str:
-        """SHA-256 over pixels, id keys, and, unless a person gives them, labels and class names:
-        equal if and only if the data are."""
-        classes = [] if self.by_person else self.classes
+        """SHA-256 over pixels, the keys of the ids, and, where they are known, labels and class names: equal if
+        and only if the data are."""
+        classes = self.classes if self.labels_known else []
         digest = hashlib.sha256(str((tuple(self.pixels.shape), classes)).encode())
         digest.update(self.pixels.cpu().numpy())
-        if not self.by_person:
+        if self.labels_known:
             digest.update(self.labels.cpu().numpy())
-        digest.update("\n".join(map(id_key, self.ids)).encode("utf-8", "surrogateescape"))
+        digest.update("\n".join(map(self.key, self.ids)).encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
     def pixel_hashes(self) -> set[int]:
@@ -105,5 +121,5 @@ class Images:
         return [i for i in positions if i not in left_out]
 
     def positions_by_key(self) -> dict[str, int]:
-        """Pool position by the last three parts of the id."""
-        return {id_key(image_id): i for i, image_id in enumerate(self.ids)}
+        """Pool position by what an image is looked up by."""
+        return {self.key(image_id): i for i, image_id in enumerate(self.ids)}

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,13 @@ from config import Config
 from pt4al.base import processes
 from pt4al.base.console import UserError
 from pt4al.base.files import read_json, read_lines, sha256_of
-from pt4al.data.ids import SUFFIXES, id_key
+from pt4al.data.ids import SUFFIXES, by_last_three
 from pt4al.data.images import Images
 from pt4al.run.record import Record, check_record
 from pt4al.train.seeding import generator
 
 
-def read_losses(path: Path) -> tuple[list[str], list[str]]:
+def read_losses(path: Path, key: Callable[[str], str] = by_last_three) -> tuple[list[str], list[str]]:
     """The loss texts and image ids of a loss file, in file order. A line is `<loss>_<id>` or
     `<loss>@<id>`.
 
@@ -50,7 +50,7 @@ def read_losses(path: Path) -> tuple[list[str], list[str]]:
         ids.append(image_id)
     if not ids:
         raise UserError(f"loss file {path} is empty")
-    if twice := [image_id for image_id, count in Counter(map(id_key, ids)).items() if count > 1]:
+    if twice := [image_id for image_id, count in Counter(map(key, ids)).items() if count > 1]:
         raise UserError(f"image {twice[0]!r} stands twice in {path}, and {len(twice) - 1} others")
     return texts, ids
 
@@ -107,7 +107,7 @@ def find_batches(config: Config, pool: Images) -> tuple[list[list[int]], dict[st
     record, written = read_note(note) if note.exists() else (None, {})
     if record and not written:
         raise UserError(f"make_batches.py did not finish {folder}: run it again")
-    batches = read_batches(folder, config.num_batches, pool.positions_by_key())
+    batches = read_batches(folder, config.num_batches, pool.positions_by_key(), pool.key)
     digest = hashlib.sha256(repr(batches).encode()).hexdigest()
     files = {path.name: sha256_of(path) for path in batch_files(folder)}
     covered = sum(map(len, batches))
@@ -122,7 +122,8 @@ def find_batches(config: Config, pool: Images) -> tuple[list[list[int]], dict[st
         check_origin(config, record, folder)
         if (data := record["inputs"].get("data")) is not None and data != pool.fingerprint():
             processes.say(
-                f"warning: {folder} was made from other images than those of {config.data_dir} under the same ids"
+                f"warning: {folder} was made from other images than those of {config.data_dir} under the "
+                "same ids"
             )
         changed = [name for name, digest in written.items() if files.get(name) != digest]
         if changed:
@@ -164,12 +165,14 @@ def batch_files(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.glob("*.txt")) if re.fullmatch(pattern, path.name)]
 
 
-def read_batches(folder: Path, num_batches: int, position_of: dict[str, int]) -> list[list[int]]:
+def read_batches(
+    folder: Path, num_batches: int, position_of: dict[str, int], key: Callable[[str], str] = by_last_three
+) -> list[list[int]]:
     """The pool positions of every batch, hardest first.
 
     Args:
         folder: holds `batch_0.txt` .. `batch_<num_batches - 1>.txt`, one image id a line.
-        position_of: pool position by id key (`ids.id_key`).
+        position_of, key: pool position by what an image is looked up by, and the rule (`Images.key`).
 
     Raises:
         UserError: a file is missing or left over, an id is unknown, or an image stands twice.
@@ -184,13 +187,13 @@ def read_batches(folder: Path, num_batches: int, position_of: dict[str, int]) ->
             )
         batch = []
         for number, image_id in enumerate(read_lines(path), 1):
-            position = position_of.get(id_key(image_id))
+            position = position_of.get(key(image_id))
             place = f"{path} line {number}"
             if several_ids(image_id, position):
                 raise UserError(f"{place} holds several image ids: one a line, please")
             if position is None:
                 raise UserError(
-                    f"{place}: image {image_id!r} is not in the pool (looked up as {id_key(image_id)!r})"
+                    f"{place}: image {image_id!r} is not in the pool (looked up as {key(image_id)!r})"
                 )
             if position in seen:
                 raise UserError(f"{place}: image {image_id!r} stands in {seen[position]} already")

@@ -1,6 +1,7 @@
 """The classifier: what it is trained on, and how it is judged."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -34,20 +35,19 @@ class Classification:
         """Training on the pool images at `positions`, int64 (n,), cropped and mirrored at random."""
         config, pool = self.config, self.pool
 
-        def passes(cycle: int, epoch: int, repeat: int):
+        def draw(cycle: int, epoch: int, repeat: int) -> tuple[Tensor, ...]:
             draws = crop_draws(config.seed, len(pool), config.crop_padding, cycle, epoch, repeat)
-            rows, columns, flips = (draw.to(pool.device) for draw in draws)
+            return tuple(draw.to(pool.device) for draw in draws)
 
-            def of(images: Tensor, at: Tensor):
-                flip = flips[at] & config.flip
-                images = crop_and_flip(images, rows[at], columns[at], flip, config.crop_padding)
-                yield self.normalise(images), pool.labels[at]
-
-            return of
+        def passes(images: Tensor, at: Tensor, draws: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, Tensor]]:
+            rows, columns, flips = (draw[at] for draw in draws)
+            images = crop_and_flip(images, rows, columns, flips & config.flip, config.crop_padding)
+            yield self.normalise(images), pool.labels[at]
 
         return Task(
             pool=pool,
             positions=positions,
+            draw=draw,
             passes=passes,
             num_passes=1,
             evaluate=self.evaluate if len(self.test) else None,

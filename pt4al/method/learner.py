@@ -1,23 +1,22 @@
 """A classifier and its growing labelled set: what main.py, main_pt4al.py and whole_dataset.py
 share."""
 
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from config import Config
 from pt4al.base import processes
-from pt4al.base.console import UserError, Waiting
+from pt4al.base.console import UserError
 from pt4al.base.files import load_checkpoint, write_csv
-from pt4al.data.images import Images
+from pt4al.data.images import Images, LabeledSet
 from pt4al.method.classifier import Classification
 from pt4al.method.pretext import Pretext, pretext_features
-from pt4al.method.strategies import BLIND, FEATURES, LABELLED, PRETEXT, Query
-from pt4al.person.answers import Person, doubtful
-from pt4al.run.run_folder import RunFolder, new_state
-from pt4al.run.tables import Taken, wilson
+from pt4al.method.strategies import STRATEGIES, Query
+from pt4al.person.oracle import oracle_of
+from pt4al.run.run_folder import RunFolder
+from pt4al.run.tables import wilson
 from pt4al.train.network import carry_over, fresh_network
 from pt4al.train.seeding import generator
 from pt4al.train.training import train_cycle
@@ -44,35 +43,27 @@ def labels_per_cycle(config: Config, pool_size: int, batches: list[list[int]], c
 
 
 class Learner:
-    """Labels images, trains on all that are labelled, and stands where its run stopped.
+    """Labels images, trains on all that are labeled, and stands where its run stopped.
 
     Attributes:
-        person: who labels the pool, where its labels are not known.
+        oracle: who labels.
         pretext: the pretext network, where a strategy looks at its features.
-        net: after `train`, the network with the weights that the cycle is judged by and that choose
-            next.
+        pool, test: with the labels and classes of the cycle that `net` was trained in.
+        positions: int64 (n,), pool positions that it was trained on.
+        net: after `train`, the network with the weights that the cycle is judged by and that choose next.
     """
 
     def __init__(
-        self,
-        config: Config,
-        run: RunFolder,
-        pool: Images,
-        test: Images,
-        cycles: int,
+        self, config: Config, run: RunFolder, pool: Images, test: Images, cycles: int,
         pretext: Pretext | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.config, self.run, self.pool, self.test, self.cycles = config, run, pool, test, cycles
         self.pretext = pretext
-        self.person = None
-        if pool.by_person:
-            takes_all = run.script == "whole_dataset.py"
-            self.person = Person(config, pool, test, run.tables, takes_all)
+        self.oracle = oracle_of(run, pool, test)
+        self.positions = torch.tensor([], dtype=torch.int64)
         self.classification = Classification(config, pool, test)
         self.net = fresh_network(config, len(pool.classes) or 1, 0, pool.device)
-        self.state = new_state()
-        if self.person:
-            self.state |= {"answers": [], "review": []}
+        self.was_finished = False
 
     def open(self, made_from: dict[str, Any] | None = None) -> None:
         """Begin the run, or stand where it stopped. `made_from`: what `find_batches` noted."""
@@ -81,43 +72,41 @@ class Learner:
         inputs = {"data": data, "test_data": test.fingerprint(), **(made_from or {})}
         if self.pretext:
             inputs["pretext"] = self.pretext.digest
-        if self.person and self.config.restart:
-            processes.from_main(self.person.check)  # before anything is deleted
-        state = run.open(inputs, pool.ids)
-        common = len(pool.pixel_hashes() & test.pixel_hashes())
-        if common:
+        resumed = run.open(inputs, pool)
+        if common := len(pool.pixel_hashes() & test.pixel_hashes()):
             processes.say(f"warning: {common} images of the pool are in the test set too, pixel for pixel")
         to_test = f"{len(pool.drawn)} of them" if pool.drawn else len(test)
-        classes = "" if self.person else f", {len(pool.classes)} classes"
+        classes = f", {len(pool.classes)} classes" if pool.classes else ""
         processes.say(
             f"{self.config.dataset}: {len(pool)} images in the pool, {to_test} to test{classes}; "
             f"{self.cycles} cycles of {self.config.epochs} epochs on {pool.device}, "
             f"{str(self.classification.precision)[6:]}: {run.tables}"
         )
-        if state is None:
+        if not resumed:
             return
-        self.state = state
-        run.write_tables(state)
-        if self.person and state["answers"]:
-            self.use(state["answers"][: self.cycle + 1][-1])
+        run.write_tables()
+        trained = self.cycle - (run.state.finished_epoch < 0)  # the cycle that the weights are of
+        if trained >= 0:
+            self.use(self.oracle.answer(trained, self.logits))
+            self.net.load_state_dict(self.chosen()["net"] if self.finished else run.state.net)
         self.mend_weights()
+        self.was_finished = self.finished
         if self.finished:
-            if self.person and not (run.tables / "predictions.csv").exists():
-                self.net.load_state_dict(self.chosen()["net"])
-                self.predict()
             processes.say(f"{run.tables} is finished: nothing to do; --restart begins anew")
-        elif state["finished_epoch"] >= 0:
-            processes.say(f"going on after epoch {state['finished_epoch'] + 1} of cycle {state['cycle']}")
+        elif run.state.finished_epoch >= 0:
+            processes.say(f"going on after epoch {run.state.finished_epoch + 1} of cycle {self.cycle}")
+        elif self.cycle > 0:
+            processes.say(f"going on after cycle {self.cycle - 1}")
 
     @property
     def labeled(self) -> list[list[int]]:
         """Pool positions by cycle, in the order chosen."""
-        return self.state["labeled"]
+        return self.run.state.labeled
 
     @property
     def cycle(self) -> int:
         """The cycle to label for or to train now."""
-        return self.state["cycle"]
+        return self.run.state.cycle
 
     @property
     def has_labels(self) -> bool:
@@ -126,16 +115,13 @@ class Learner:
 
     @property
     def finished(self) -> bool:
-        return self.state["finished"]
+        return self.run.state.finished
 
     @property
     def known(self) -> list[int]:
-        """Pool positions of what is labelled: all picks in order, then what a person labelled
-        unasked."""
+        """Pool positions of what is labeled: all picks in order, then what was labeled unasked."""
         picks = [i for cycle in self.labeled for i in cycle]
-        taken = self.state["answers"] if self.person else []
-        more = taken[-1]["positions"].tolist() if taken else []
-        return picks + sorted({*more} - {*picks})
+        return picks + sorted({*self.positions.tolist()} - {*picks})
 
     def unlabeled(self, candidates: list[int]) -> list[int]:
         """The candidates that are not labelled, in order."""
@@ -145,123 +131,92 @@ class Learner:
     def query(self, name: str, candidates: list[int], k: int) -> Query:
         """What strategy `name` looks at, of the candidates and of what is labelled: one pass of one
         network over both, or none."""
-        known = self.known if name in LABELLED else []
+        strategy = STRATEGIES[name]
+        known = self.known if strategy.labeled else []
         if k > len(candidates):  # a person has labelled others of them unasked
             processes.say(f"cycle {self.cycle}: only {len(candidates)} images are left to choose from")
             k = len(candidates)
         positions, n = torch.tensor(candidates + known), len(candidates)
         logits = features = torch.zeros(len(positions), 0)
-        if name in PRETEXT:
+        if strategy.looks_at == "pretext":
             features = pretext_features(self.pretext, self.pool, positions, self.config)
-        elif name in FEATURES:
+        elif strategy.looks_at == "features":
             logits, features = self.classification.logits_and_features(self.net, positions)
-        elif name not in BLIND:
+        elif strategy.looks_at == "logits":
             logits = self.classification.logits(self.net, self.pool, positions)
         draws = generator(self.config.seed, "pick", self.cycle)
         return Query(logits[:n], features[:n], features[n:], k, draws)
 
+    def logits(self, positions: Tensor) -> Tensor:
+        """float32 (n, classes): the outputs of the network as it is for pool images, int64 (n,)."""
+        return self.classification.logits(self.net, self.pool, positions)
+
     def label(self, picks: list[int]) -> None:
-        """Add a cycle's picks to the labelled set; they are on disk before any training uses
-        them."""
+        """Add a cycle's picks to the labeled set; they are on disk before any training uses them."""
         if len(set(picks)) != len(picks) or {*self.known} & {*picks}:
             raise AssertionError(
-                "internal error: a query strategy chose an image twice or one that is labelled already"
+                "internal error: a query strategy chose an image twice or one that is labeled already"
             )
-        self.state["labeled"] = [*self.labeled, picks]
-        self.run.write_labeled(len(self.labeled) - 1, picks)
+        self.run.move(labeled=[*self.labeled, picks])
+        self.run.write_labeled()
 
     def train(self) -> None:
         """Train the current cycle to its end, judge it, write its weights, and move on to the next.
 
         Raises:
-            Waiting: a person has not labelled all that the cycle needs.
+            Waiting: an annotator has not labeled all that the cycle needs.
         """
-        config, state, cycle = self.config, self.state, self.cycle
-        if self.person:
-            if len(state["answers"]) == cycle:
-                self.take_answers()
-            self.use(state["answers"][cycle])
-        if config.init == "scratch" and cycle > 0:
+        config, run, cycle = self.config, self.run, self.cycle
+        self.use(self.oracle.answer(cycle, self.logits))
+        if cycle > 0 and config.init == "scratch":
             self.net = fresh_network(config, len(self.pool.classes), cycle, self.pool.device)
-        positions = state["answers"][cycle]["positions"] if self.person else torch.tensor(self.known)
-        task = self.classification.task(positions)
-        train_cycle(self.net, task, self.run, state, config, self.pool.device, self.work_after())
-        self.net.load_state_dict(self.chosen()["net"])
+        train_cycle(self.net, self.classification.task(self.positions), run, self.remaining_passes())
+        chosen = self.chosen()["net"]
+        self.net.load_state_dict(chosen)
         self.save_weights()
-        last, best = state["last_accuracy"], state["best"]
+        last, best = run.state.last_accuracy, run.state.best
         best = [best["acc"], best["epoch"]] if best["net"] else [None, None]
-        state["cycles"] = [*state["cycles"], [cycle, len(positions), *best, last]]
-        state["per_class"] = state["per_class"] + self.classification.per_class(self.net, cycle)
-        self.run.write_tables(state)
-        processes.say(f"cycle {cycle}: {len(positions)} labels{self.judged(best[0], last)}")
-        if cycle == self.cycles - 1:
-            if self.person:
-                self.predict()
-            self.run.finish(state)
+        rows = {
+            "cycles": [*run.state.cycles, [cycle, len(self.positions), *best, last]],
+            "per_class": [*run.state.per_class, *self.classification.per_class(self.net, cycle)],
+        }
+        processes.say(f"cycle {cycle}: {len(self.positions)} labels{self.judged(best[0], last)}")
+        if cycle < self.cycles - 1:
+            run.finish_cycle(chosen, **rows)
         else:
-            fresh = new_state()
-            beginning = {k: fresh[k] for k in ("finished_epoch", "net", "momentum", "last_accuracy", "best")}
-            state.update(beginning, cycle=cycle + 1)
+            run.finish(**rows)
+
+    def use(self, labeled: LabeledSet) -> None:
+        """Take up the labels of a cycle, and give the network an output for each class."""
+        self.positions, before = labeled.positions, self.pool.classes
+        if labeled.pool is self.pool and labeled.test is self.test:
+            return
+        self.pool, self.test = labeled.pool, labeled.test
+        self.classification = Classification(self.config, self.pool, self.test)
+        if self.pool.classes != before:
+            net = fresh_network(self.config, len(self.pool.classes), self.cycle, self.pool.device)
+            if before:
+                carry_over(self.net, before, net, self.pool.classes)
+            self.net = net
 
     def judged(self, best: float | None, last: float | None) -> str:
-        """Accuracies for a person; a small test set with its interval."""
+        """Accuracies for a reader, with the interval that the size of the test set gives."""
         if last is None:
             return ", no test set"
-        text = f", best {best:.2f} %, last {last:.2f} %"
-        if self.person:
-            low, high = wilson(last, len(self.test))
-            text += f" ({low:.1f} to {high:.1f}: 95 % interval of {len(self.test)} images)"
-        return text
-
-    # --- labels by a person
-
-    def take_answers(self) -> None:
-        """Take what a person has said as the labels of this cycle, if all that was asked is
-        answered; note which new labels the classifier doubts that has not seen them.
-
-        Raises:
-            Waiting: some are missing. What was asked is on disk.
-        """
-        taken = self.state["answers"]
-        before = taken[-1] if taken else None
-        answers = processes.from_main(partial(self.person.take, self.labeled, before))
-        if isinstance(answers, str):
-            self.run.keep_choice(self.state)
-            raise Waiting(answers)
-        if before:
-            old = set(before["positions"].tolist()) | set(before["test_positions"].tolist())
-            new = [i for i in answers["positions"].tolist() if i not in old]
-            logits = self.classification.logits(self.net, self.pool, torch.tensor(new, dtype=torch.int64))
-            doubts = doubtful(answers, new, logits, before["classes"], self.cycle)
-            self.state["review"] = [*self.state["review"], *doubts]
-        self.state["answers"] = [*taken, answers]
-        self.run.keep_choice(self.state)
-
-    def use(self, answers: Taken) -> None:
-        """Label the pool and the test set with a cycle's answers, and give the network an output for
-        each class."""
-        config, device, before = self.config, self.pool.device, self.pool.classes
-        labels = torch.full((len(self.pool),), -1)
-        labels[answers["positions"]] = answers["labels"]
-        self.pool = replace(self.pool, labels=labels.to(device), classes=answers["classes"])
-        self.test = self.person.test_images(self.pool, answers)
-        self.classification = Classification(config, self.pool, self.test)
-        if answers["classes"] != before:
-            net = fresh_network(config, len(answers["classes"]), self.cycle, device)
-            if before:
-                carry_over(self.net, before, net, answers["classes"])
-            self.net = net
+        low, high = wilson(last, n := len(self.test))
+        return (
+            f", best {best:.2f} %, last {last:.2f} % ({low:.1f} to {high:.1f}: 95 % interval of {n} images)"
+        )
 
     def predict(self) -> None:
         """Write predictions.csv: what the last classifier says of every image of the pool."""
-        p = self.classification.logits(self.net, self.pool, torch.arange(len(self.pool))).softmax(1)
-        confidence, predicted = p.max(1)
-        rows = [
-            [image_id, self.pool.classes[label], c]
-            for image_id, label, c in zip(self.pool.ids, predicted.tolist(), confidence.tolist(), strict=True)
-        ]
+        path = self.run.tables / "predictions.csv"
+        if self.was_finished and path.exists():
+            return
+        confidence, predicted = self.logits(torch.arange(len(self.pool))).softmax(1).max(1)
+        names = [self.pool.classes[label] for label in predicted.tolist()]
         if processes.is_main():
-            path = self.run.tables / "predictions.csv"
+            rows = zip(self.pool.ids, names, confidence.tolist(), strict=True)
             write_csv(path, ("file_name", "label", "confidence"), rows)
             processes.say(f"what the classifier says of every image: {path}")
 
@@ -270,9 +225,9 @@ class Learner:
     def chosen(self) -> dict[str, Any]:
         """Weights, accuracy and epoch that the current cycle is judged by and samples with."""
         if self.config.select == "best":
-            return self.state["best"]
-        last = self.state["last_accuracy"]
-        return {"net": self.state["net"], "acc": last, "epoch": self.config.epochs - 1}
+            return self.run.state.best
+        last = self.run.state.last_accuracy
+        return {"net": self.run.state.net, "acc": last, "epoch": self.config.epochs - 1}
 
     def save_weights(self) -> None:
         content = {**self.chosen(), **self.classification.description, "cycle": self.cycle}
@@ -298,9 +253,8 @@ class Learner:
             else:
                 processes.say(f"warning: {problem}: only --restart makes it again")
 
-    def work_after(self) -> float:
-        """Images to train (times 3) and to score in the cycles after this one, if each labels as
-        many as this."""
+    def remaining_passes(self) -> float:
+        """Forward passes left after this cycle (a training image counts 3), assuming equal budgets."""
         config, labels, now = self.config, sum(map(len, self.labeled)), self.cycle
         step = len(self.labeled[-1])
         sizes = [labels + step * (cycle - now) for cycle in range(now + 1, self.cycles)]

@@ -29,16 +29,15 @@ def rotation_task(config: Config, pool: Images, mean: list[float], std: list[flo
     precision = processes.choose_precision(config.precision, pool.device)
     normalise = normaliser(mean, std, pool.device)
 
-    def passes(cycle: int, epoch: int, repeat: int):
-        turns = turn_draws(config.seed, len(pool), epoch).to(pool.device)
+    def draw(cycle: int, epoch: int, repeat: int) -> tuple[Tensor, ...]:
+        return (turn_draws(config.seed, len(pool), epoch).to(pool.device),)
 
-        def of(images: Tensor, positions: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-            chosen = turns[positions]
-            # each image once a pass, its turns in random order over the passes
-            for k in range(TURNS):
-                yield normalise(turn(images, chosen[:, k])), chosen[:, k]
-
-        return of
+    def passes(
+        images: Tensor, positions: Tensor, draws: tuple[Tensor, ...]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        turns = draws[0][positions]
+        for k in range(TURNS):  # each image once a pass, its turns in random order over the passes
+            yield normalise(turn(images, turns[:, k])), turns[:, k]
 
     def evaluate(net: nn.Module) -> tuple[float, float]:
         loss, accuracy = rotation_scores(net, pool, mean, std, config, precision).mean(0).tolist()
@@ -47,6 +46,7 @@ def rotation_task(config: Config, pool: Images, mean: list[float], std: list[flo
     return Task(
         pool=pool,
         positions=torch.arange(len(pool)),
+        draw=draw,
         passes=passes,
         num_passes=TURNS,
         evaluate=evaluate,
@@ -130,8 +130,8 @@ def load_pretext(config: Config, pool: Images) -> Pretext:
     constants = checkpoint.get("mean", mean), checkpoint.get("std", std)
     if "mean" not in checkpoint and config.normalization == "auto" and config.dataset != "cifar10":
         processes.say(
-            f"warning: {path} does not say how its images were normalised; mean and std are computed from these "
-            "images; for the released code's weights give --normalization cifar10"
+            f"warning: {path} does not say how its images were normalised; mean and std are computed from "
+            "these images; for the released code's weights give --normalization cifar10"
         )
     elif constants != (mean, std):
         processes.say(f"{path} was made with mean and std {constants}, not {mean, std}: they are used")

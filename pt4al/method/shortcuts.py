@@ -1,10 +1,12 @@
-"""A guard for the pretext task: does the network see pictures, or traces that give their turn away?
+"""A guard for the pretext task: does the network look at pictures, or at shortcuts that give it away?
 
-JPEG treats rows and columns, left and right differently; scanners leave borders. A network that reads
-such traces tells rotations well and learns nothing of the pictures, so its losses sort nothing.
+JPEG treats rows and columns, left and right differently; scanners leave borders. A network that reads such
+shortcuts (Doersch et al. 2015) predicts rotations well and learns nothing of the pictures, so its losses sort
+nothing.
 """
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -37,30 +39,24 @@ def check_pretext(net: nn.Module, pool: Images, mean: list[float], std: list[flo
     accuracies = []
     for part in (pixels, torch.from_numpy(hidden).to(pixels.device)):
         ids = [pool.ids[i] for i in at.tolist()]
-        sample = Images(
-            part,
-            pool.labels[at.to(pool.labels.device)],
-            ids,
-            pool.classes,
-            pool.device,
-            pool.streams,
-        )
+        sample = replace(pool, pixels=part, labels=pool.labels[at.to(pool.labels.device)], ids=ids)
         scores = rotation_scores(net, sample, mean, std, config)
         accuracies.append(100 * scores[:, 1].mean().item())
     seen, left = accuracies
-    processes.say(f"rotation accuracy on {len(at)} images {seen:.2f} %, with traces hidden {left:.2f} %")
+    processes.say(f"rotation accuracy on {len(at)} images {seen:.2f} %, with shortcuts removed {left:.2f} %")
     instead = "the order will tell little: use --candidates all --first-pick random"
     if seen < CHANCE:
         metrics = config.runs_dir / (config.run_name or "rotation") / "metrics.csv"
         return (
             f"warning: rotation accuracy is {seen:.1f} %, chance 25: training was too short or diverged "
-            f"(see {metrics}; --restart with more --rotation-epochs or a lower --lr), or these images have no up and "
-            f"down; then {instead}"
+            f"(see {metrics}; --restart with more --rotation-epochs or a lower --lr), or these images have "
+            f"no up and down; then {instead}"
         )
     if seen - left > LOSS:
         return (
-            f"warning: rotation accuracy is {seen:.1f} %, but {left:.1f} % where traces of JPEG and borders are "
-            f"hidden: the network reads those and not the pictures; {instead}, or larger originals"
+            f"warning: rotation accuracy is {seen:.1f} %, but {left:.1f} % with shortcuts removed "
+            f"(JPEG artefacts, borders): the network reads those and not the pictures; {instead}, or larger "
+            "originals"
         )
     return ""
 

@@ -6,7 +6,7 @@ from itertools import combinations
 from pathlib import Path
 
 from pt4al.base.console import UserError
-from pt4al.data.ids import id_key
+from pt4al.data.ids import by_path
 from pt4al.person.labels import UNSURE, LabelFile, below_pool, check_class, check_known, one_line
 
 
@@ -48,9 +48,9 @@ def read_answers(files: Iterable[Path], position_of: dict[str, int], classes: Se
             if not row.label:
                 continue
             place = f"{path} line {row.line}"
-            position = position_of.get(id_key(below_pool(row.file)))
+            position = position_of.get(by_path(below_pool(row.file)))
             if position is None:  # below a folder that is called pool itself
-                position = position_of.get(id_key(f"pool/{row.file.rpartition('/pool/')[2]}"))
+                position = position_of.get(by_path(f"pool/{row.file.rpartition('/pool/')[2]}"))
             if position is None:
                 strange.append(f"{place}: {row.file}")
                 continue
@@ -68,7 +68,8 @@ def read_answers(files: Iterable[Path], position_of: dict[str, int], classes: Se
             elif row.label not in (label, UNSURE):
                 who = f"annotator {row.annotator!r}" if row.annotator else "no annotator named"
                 raise UserError(
-                    f"{place}: {row.file} has two labels, {label!r} ({before}) and {row.label!r}, {who}: keep one"
+                    f"{place}: {row.file} has two labels, {label!r} ({before}) and {row.label!r}, "
+                    f"{who}: keep one"
                 )
     answers = Answers(notes=agreement(said))
     if both:

@@ -1,12 +1,11 @@
-"""A pool that a person labels: what is asked, what waits, and the answers that a cycle trains with.
+"""An annotator: what is asked, what waits, and the answers that a cycle trains with.
 
-A run asks by `to_label.csv` (and the same for Label Studio) and reads what the person says in
-`labels.csv` and in that file itself. What a cycle trains with is taken once, when all that was
-asked is answered, and stands in the state of the run from then on: a file that changes later takes
-effect at the next cycle.
+A run asks by `to_label.csv` (and the same for Label Studio) and reads the answers in `labels.csv` and in that
+file itself. What a cycle trains with is taken once, when all that was asked is answered, and stands in the
+state of the run from then on: a file that changes later takes effect at the next cycle.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,22 +13,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from config import Config
 from pt4al.base import processes
-from pt4al.base.console import UserError
+from pt4al.base.console import UserError, Waiting
 from pt4al.base.files import read_json, read_lines, write_csv, write_json, write_lines, write_text
-from pt4al.data.ids import id_key, sort_classes
-from pt4al.data.images import Images
+from pt4al.data.ids import by_path, sort_classes
+from pt4al.data.images import Images, LabeledSet
 from pt4al.person import label_studio
 from pt4al.person.agreement import Answers, read_answers
 from pt4al.person.labels import UNSURE, LabelFile, clean, read_classes
-from pt4al.run.tables import Taken
+from pt4al.run.run_folder import RunFolder
+from pt4al.run.state import CycleLabels
 
 REVIEWED = 20
 
 
-class Person:
-    """The person who labels `pool`, reached by files.
+class Annotator:
+    """The oracle of a pool whose labels are not known: who labels it is reached by files.
 
     Attributes:
         folder: the folder of photographs, with labels.csv and classes.txt.
@@ -37,20 +36,61 @@ class Person:
         takes_all: whether every label there is is trained on, whoever was asked for it.
     """
 
-    def __init__(self, config: Config, pool: Images, test: Images, tables: Path, takes_all: bool) -> None:
-        self.config, self.pool, self.tables, self.takes_all = config, pool, tables, takes_all
+    def __init__(self, run: RunFolder, pool: Images, test: Images) -> None:
+        """Raises:
+        UserError: epochs are to be chosen by a test set that is none; with --restart, a label file cannot be
+            used: this is said before anything is deleted.
+        """
+        self.run, self.config, self.pool, self.tables = run, run.config, pool, run.tables
+        self.takes_all = run.script == "whole_dataset.py"
         self.test = replace(test, classes=[clean(name) for name in test.classes])
-        self.folder = Path(config.data_dir)
+        self.folder = Path(self.config.data_dir)
         self.position_of = {key: pool.copies.get(i, i) for key, i in pool.positions_by_key().items()}
-        if config.select == "best" and not len(test):
+        if self.config.select == "best" and not len(test):
             raise UserError(
                 "select is best: a test set drawn from the pool, or none, is no ground to choose epochs by: "
                 "use --select last"
             )
+        if self.config.restart:
+            processes.from_main(lambda: self.read(read_classes(self.folder)))
+
+    def answer(self, cycle: int, logits: Callable[[Tensor], Tensor]) -> LabeledSet:
+        """The labels of a cycle: those in the state of the run, or else those that the label files hold now.
+
+        Args:
+            logits: float32 (n, classes) of pool positions, int64 (n,), by the classifier of the cycle before.
+                Which new labels it doubts, that has not seen them, is noted for review.csv.
+
+        Raises:
+            Waiting: some are missing. What was asked is on disk.
+            UserError: a label file cannot be used, or there is nothing to train on.
+        """
+        run, state = self.run, self.run.state
+        if len(state.answers) == cycle:
+            before = state.answers[-1] if state.answers else None
+            taken = processes.from_main(lambda: self.take(state.labeled, before))
+            if isinstance(taken, str):
+                run.save()
+                raise Waiting(taken)
+            review = state.review
+            if before:
+                old = before.names()
+                new = [i for i in taken.positions.tolist() if i not in old]
+                scores = logits(torch.tensor(new, dtype=torch.int64))
+                review = [*review, *doubtful(taken, new, scores, before.classes, cycle)]
+            run.move(answers=[*state.answers, taken], review=review)
+            run.save()
+        return self.labeled_set(run.state.answers[cycle])
+
+    def labeled_set(self, taken: CycleLabels) -> LabeledSet:
+        labels = torch.full((len(self.pool),), -1)
+        labels[taken.positions] = taken.labels
+        pool = replace(self.pool, labels=labels.to(self.pool.device), classes=taken.classes)
+        return LabeledSet(taken.positions, pool, self.test_images(pool, taken))
 
     # --- what is asked
 
-    def take(self, labeled: list[list[int]], before: Taken | None) -> Taken | str:
+    def take(self, labeled: list[list[int]], before: CycleLabels | None) -> CycleLabels | str:
         """The answers for the cycle that was asked for last, or, where some are missing, what to
         say. Called by rank 0.
 
@@ -70,17 +110,13 @@ class Person:
         asked = [*self.pool.drawn, *(i for picks in labeled for i in picks)]
         missing = [i for i in asked if i not in answers.labels]
         known = classes or sort_classes(
-            {*self.test.classes, *answers.labels.values(), *(before or {}).get("classes", [])} - {UNSURE}
+            {*self.test.classes, *answers.labels.values(), *(before.classes if before else [])} - {UNSURE}
         )
         self.write_asked(asked)
         self.write_requests(missing, answers, known)
         if missing:
             return self.waiting(missing, labeled)
-        return self.settle(answers, labeled, before, classes)
-
-    def check(self) -> None:
-        """Raise a UserError where a label file cannot be used."""
-        self.read(read_classes(self.folder))
+        return self.resolve(answers, labeled, before, classes)
 
     def read(self, classes: Sequence[str]) -> Answers:
         files = self.folder / "labels.csv", self.tables / "to_label.csv"
@@ -135,19 +171,19 @@ class Person:
         if (self.tables / "disagreements.csv").exists():
             parts.append(f"see {self.tables}/disagreements.csv too")
         return (
-            f"{', '.join(filter(None, parts))}: {path}; label them (python utils/label_images.py {self.tables}) "
-            "and give the same command again"
+            f"{', '.join(filter(None, parts))}: {path}; label them "
+            f"(python utils/label_images.py {self.tables}) and give the same command again"
         )
 
     # --- what is answered
 
-    def settle(
-        self, answers: Answers, labeled: list[list[int]], before: Taken | None, classes: list[str]
-    ) -> Taken:
+    def resolve(
+        self, answers: Answers, labeled: list[list[int]], before: CycleLabels | None, classes: list[str]
+    ) -> CycleLabels:
         """The answers as a cycle uses them; `classes` are those of classes.txt."""
         drawn, picks = self.pool.drawn, [i for cycle in labeled for i in cycle]
         taken = set() if self.takes_all else self.ever_asked()
-        kept = set(before["positions"].tolist()) if before else set()
+        kept = set(before.positions.tolist()) if before else set()
         unasked = sorted(
             i
             for i in answers.labels.keys() - {*drawn, *picks}
@@ -160,33 +196,33 @@ class Person:
         if len(of_training) < 2:
             found = f"all {len(sure)} labels are {of_training.pop()!r}" if sure else "no image has a label"
             raise UserError(
-                f"{found}: a classifier needs 2 classes; add rows of other images to {self.folder}/labels.csv, "
-                "or raise --labels-per-cycle and --restart"
+                f"{found}: a classifier needs 2 classes; add rows of other images to "
+                f"{self.folder}/labels.csv, or raise --labels-per-cycle and --restart"
             )
         met = of_training | {labels[i] for i in test} | set(self.test.classes)
         # A class that nobody names any more was a slip of the pen.
-        known = classes or [name for name in (before["classes"] if before else []) if name in met]
+        known = classes or [name for name in (before.classes if before else []) if name in met]
         classes = [*known, *sort_classes(met - set(known))]
-        was = named(before) if before else {}
+        was = before.names() if before else {}
         now = {i: label for i, label in labels.items() if label != UNSURE}
         changed = sum(now.get(i) != label for i, label in was.items())
         if changed:
             processes.say(
-                f"{changed} labels of earlier cycles changed: used from cycle {len(labeled) - 1} on; --restart trains "
-                "everything again and asks for nothing that is labelled"
+                f"{changed} labels of earlier cycles changed: used from cycle {len(labeled) - 1} on; "
+                "--restart trains everything again and asks for nothing that is labelled"
             )
-        return {
-            "classes": classes,
-            "positions": torch.tensor(sure),
-            "labels": torch.tensor([classes.index(labels[i]) for i in sure]),
-            "test_positions": torch.tensor(test, dtype=torch.int64),
-            "test_labels": torch.tensor([classes.index(labels[i]) for i in test], dtype=torch.int64),
-            "test_images": len(self.test) or len(test),
-            "asked": len({*picks, *drawn}),
-            "unsure": sum(labels[i] == UNSURE for i in [*picks, *drawn]),
-            "unasked": len(sure) - sum(labels[i] != UNSURE for i in picks),
-            "changed": changed,
-        }
+        return CycleLabels(
+            classes=classes,
+            positions=torch.tensor(sure),
+            labels=torch.tensor([classes.index(labels[i]) for i in sure]),
+            test_positions=torch.tensor(test, dtype=torch.int64),
+            test_labels=torch.tensor([classes.index(labels[i]) for i in test], dtype=torch.int64),
+            test_images=len(self.test) or len(test),
+            asked=len({*picks, *drawn}),
+            unsure=sum(labels[i] == UNSURE for i in [*picks, *drawn]),
+            unasked=len(sure) - sum(labels[i] != UNSURE for i in picks),
+            changed=changed,
+        )
 
     def ever_asked(self) -> set[int]:
         """Positions that a run on these images has ever asked for: what is labelled for one is
@@ -195,7 +231,7 @@ class Person:
         found: set[int] = set()
         for path in sorted(self.config.runs_dir.parent.glob("*/*/asked.txt")):
             if path.parent == self.tables or self.shares(path.with_name("config.json")):
-                found |= {self.position_of.get(id_key(line), -1) for line in read_lines(path)}
+                found |= {self.position_of.get(by_path(line), -1) for line in read_lines(path)}
         return found - {-1}
 
     def shares(self, path: Path) -> bool:
@@ -210,32 +246,24 @@ class Person:
 
     # --- what follows from them
 
-    def test_images(self, pool: Images, taken: Taken) -> Images:
+    def test_images(self, pool: Images, taken: CycleLabels) -> Images:
         """The test set, its labels in the order of the classes of `pool`."""
         if len(self.test):
             place = torch.tensor([pool.classes.index(name) for name in self.test.classes])
-            labels = place.to(pool.device)[self.test.labels]
-            pixels, ids = self.test.pixels, self.test.ids
-        else:
-            at = taken["test_positions"]
-            pixels = self.pool.pixels[at.to(self.pool.pixels.device)]
-            labels = taken["test_labels"].to(pool.device)
-            ids = [pool.ids[i] for i in at.tolist()]
-        return Images(pixels, labels, ids, pool.classes, pool.device, pool.streams)
-
-
-def named(taken: Taken) -> dict[int, str]:
-    """The class of each image that is trained on or tested by, by position."""
-    names = taken["classes"]
-    return {
-        i: names[label]
-        for at, labels in (("positions", "labels"), ("test_positions", "test_labels"))
-        for i, label in zip(taken[at].tolist(), taken[labels].tolist(), strict=True)
-    }
+            return replace(self.test, labels=place.to(pool.device)[self.test.labels], classes=pool.classes)
+        at = taken.test_positions
+        return replace(
+            pool,
+            pixels=pool.pixels[at.to(pool.pixels.device)],
+            labels=taken.test_labels.to(pool.device),
+            ids=[pool.ids[i] for i in at.tolist()],
+            copies={},
+            drawn=(),
+        )
 
 
 def doubtful(
-    taken: Taken, positions: Sequence[int], logits: Tensor, classes: Sequence[str], cycle: int
+    taken: CycleLabels, positions: Sequence[int], logits: Tensor, classes: Sequence[str], cycle: int
 ) -> list[list[Any]]:
     """The labels that a classifier which has not seen them finds least likely, at most 20: cycle,
     position, label, prediction, probability of the label.
@@ -245,7 +273,7 @@ def doubtful(
         logits: float32 (len(positions), len(classes)), its outputs for them; it knows `classes`. A
             class that it has never met tells nothing.
     """
-    names, p = named(taken), logits.softmax(1)
+    names, p = taken.names(), logits.softmax(1)
     rows = []
     for i, row in zip(positions, p, strict=True):
         if names[i] in classes:

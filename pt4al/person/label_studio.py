@@ -22,8 +22,9 @@ def tasks(files: Sequence[str]) -> list[dict[str, dict[str, str]]]:
         files: paths below the folder of photographs, which is Label Studio's document root for local
             files.
     """
+    address = "/data/local-files/?d="
     return [
-        {"data": {"image": f"/data/local-files/?d={quote(file, errors='surrogateescape')}", "file_name": file}}
+        {"data": {"image": address + quote(file, errors="surrogateescape"), "file_name": file}}
         for file in files
     ]  # fmt: skip
 

@@ -29,7 +29,7 @@ import filelock
 
 from pt4al.base.console import UserError, printable
 from pt4al.base.files import hashed, write_bytes, write_lines
-from pt4al.data.ids import id_key
+from pt4al.data.ids import by_path
 
 UNSURE = "?"
 FILE_COLUMNS = ("file_name", "filename", "image", "image_id", "id", "path")
@@ -226,7 +226,7 @@ class LabelFile:
         """The lines of each image and annotator."""
         places: dict[tuple[str, str], list[list[str]]] = {}
         for row, (_, line) in zip(self.rows(), self.lines, strict=True):
-            places.setdefault((id_key(below_pool(row.file)), row.annotator), []).append(line)
+            places.setdefault((by_path(below_pool(row.file)), row.annotator), []).append(line)
         return places
 
     def answer(self, file: str, label: str, annotator: str = "") -> None:
@@ -251,7 +251,7 @@ class LabelFile:
                 line.append("")
             self.columns = self.find_columns()
         at_file, at_label, at_annotator = self.columns
-        mine = self.places.setdefault((id_key(below_pool(file)), annotator), [])
+        mine = self.places.setdefault((by_path(below_pool(file)), annotator), [])
         if not mine:
             line = [""] * len(self.header)
             line[at_file] = file

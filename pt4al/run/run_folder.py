@@ -9,7 +9,7 @@ was killed.
 import os
 import re
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from config import Config
 from pt4al.base import processes
 from pt4al.base.console import Stopped, UserError
 from pt4al.base.files import load_checkpoint, lock_folder, read_json, save_checkpoint, write_json
-from pt4al.run import events
+from pt4al.data.images import Images
 from pt4al.run.record import Record, check_record, compare, environment, make_record
-from pt4al.run.tables import Seconds, State, read_seconds, table_files, write_labeled, write_tables
+from pt4al.run.state import State, from_content, to_content
+from pt4al.run.tables import Seconds, read_seconds, table_files, write_labeled, write_tables
 
 # Of the time, at most: a fast GPU ends an epoch sooner than a disk takes weights.
 SAVING_SHARE = 0.02
@@ -42,10 +43,10 @@ class RunFolder:
         self.last_is_whole = True
         self.saved: tuple[int, ...] | None = None
         self.saved_at, self.saving_seconds = 0.0, 0.0
-        self.pending: State | None = None
+        self.state = State()
         self.seconds: Seconds = {}
         self.record: Record = {}
-        self.ids: list[str] = []
+        self.pool: Images | None = None
 
     def __enter__(self) -> "RunFolder":
         """Hold the folder until this process ends.
@@ -53,8 +54,6 @@ class RunFolder:
         Raises:
             UserError: another process holds it.
         """
-        if self.config.tensorboard:
-            events.check_package()
         processes.from_main(self._lock)
         return self
 
@@ -64,28 +63,27 @@ class RunFolder:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """A run stopped by a signal, by the end of another process, or because nobody reads its
-        output, saves the last whole epoch, whatever `checkpoint_every` says."""
+        output, saves the last whole epoch, and what is chosen since."""
         if kind in (Stopped, processes.PeerLost, BrokenPipeError):
             self.save()
 
     # --- at the start
 
-    def open(self, inputs: dict[str, Any], ids: list[str]) -> State | None:
-        """Compare the folder's records with ours, and return the state to go on from, if any.
+    def open(self, inputs: dict[str, Any], pool: Images) -> bool:
+        """Compare the folder's records with ours and take up the state that it holds; whether there is one.
 
         Args:
             inputs: hashes of the data and of the files used, for the record.
-            ids: the image ids of the pool, to name what was labelled.
+            pool: names what is labeled.
 
         Raises:
-            UserError: it was made with other parameters or inputs, or the processes read different
-                inputs.
+            UserError: it was made with other parameters or inputs, or the processes read different inputs.
         """
         processes.check_same(inputs, "data or batches")
-        self.ids = ids
+        self.pool = pool
         self.record, state = processes.from_main(lambda: self._open(inputs))
-        self.pending = None if state is None else dict(state)
-        return state
+        self.state = state or State()
+        return state is not None
 
     def _open(self, inputs: dict[str, Any]) -> tuple[Record, State | None]:
         ours = make_record(self.config, self.script, self.name, inputs)
@@ -94,13 +92,13 @@ class RunFolder:
             self._set_aside(inputs, stored)
             self._delete()
         known = [check_record(read_json(stored), stored)] if stored.exists() else []
-        state = self._read_state()
+        state, record = self._read_state()
         if state is not None:
-            known.append(state["record"])
+            known.append(record)
         if not known and (others := self._files()):
             raise UserError(
-                f"{others[0]} is there but no record of the run that it belongs to: move it away, give another "
-                "--run-name, or --restart to delete it"
+                f"{others[0]} is there but no record of the run that it belongs to: move it away, give "
+                "another --run-name, or --restart to delete it"
             )
         for record in known:
             compare(record, ours, self.tables)
@@ -110,9 +108,9 @@ class RunFolder:
             )
         record = known[-1] if known else ours  # of the code that began the run
         self.seconds = read_seconds(self.tables) if state else {}
-        if state is not None and state["finished"]:
+        if state is not None and state.finished:
             self.previous.unlink(missing_ok=True)
-        if not stored.exists() or not (state and state["finished"]):
+        if not stored.exists() or not (state and state.finished):
             self._write_record(stored, record, ours, begun=state is not None)
         return record, state
 
@@ -156,59 +154,54 @@ class RunFolder:
         """What this class and its callers have written here, the record apart."""
         pattern = r"(last|previous|main_\d+)\.pth"
         weights = [x for x in sorted(self.weights.glob("*.pth")) if re.fullmatch(pattern, x.name)]
-        return [*weights, *table_files(self.tables), *events.event_files(self.tables)]
+        return [*weights, *table_files(self.tables)]
 
-    def _read_state(self) -> State | None:
-        """last.pth, or the one before it where last.pth is missing or damaged (which is said)."""
+    def _read_state(self) -> tuple[State | None, Record]:
+        """The state in last.pth and its record, or in the one before it where last.pth is missing or damaged
+        (which is said)."""
         problems = []
         for path in (self.last, self.previous):
             if not path.exists():
                 continue
             try:
-                state = load_checkpoint(path)
+                content = load_checkpoint(path)
             except UserError as error:
                 problems.append(str(error))
                 continue
-            check_record(state.get("record"), path)
-            if not is_state(state, len(self.ids)):
+            record = check_record(content.get("record"), path)
+            if (state := from_content(content, len(self.pool))) is None:
                 raise UserError(f"{path} is not the state of a run: use --restart, or move it away")
             if problems:
                 processes.say(f"{'; '.join(problems)}; going on from {path}")
             self.last_is_whole = path == self.last
-            self.saved = position(state)
-            return state
+            self.saved = state.position
+            return state, record
         if problems:
             raise UserError(f"{'; '.join(problems)}; no whole state is left: use --restart to begin anew")
-        return None
+        return None, {}
 
     # --- while it runs
 
-    def keep(self, state: State) -> None:
-        """Remember the state at the end of an epoch, for `save` now or when a signal stops the
-        run."""
-        self.pending = {**state, "record": self.record}
+    def move(self, **changes: Any) -> None:
+        """Stand somewhere else: with `finish_cycle`, the only way in which the state changes."""
+        self.state = replace(self.state, **changes)
 
-    def keep_choice(self, state: State) -> None:
-        """Save what is chosen for the next cycle, and what a person has answered, beside the state of
-        the last epoch, by which it was chosen."""
-        if self.pending is None:  # nothing is trained yet
-            self.keep(state)
-        chosen = {name: state[name] for name in ("labeled", "answers", "review")}
-        self.pending = {**self.pending, **chosen}
-        self.save()
-        self.write_tables(state)  # which has the row of the cycle that is done
+    def finish_cycle(self, net: dict[str, Any], **rows: Any) -> None:
+        """Stand at the beginning of the next cycle, with the weights that this one is judged by."""
+        self.state = replace(self.state, **rows).next_cycle(net)
+        self.write_tables()
 
     def save(self) -> None:
-        """Write the remembered state, after every table that follows from it, unless it is on disk."""
-        state = self.pending
-        if state is None or not processes.is_main() or self.saved == position(state):
+        """Write the state, after every table that follows from it, unless it is on disk, or empty."""
+        state = self.state
+        if not processes.is_main() or state.position in (self.saved, State().position):
             return
         began = time.perf_counter()
-        self.write_tables(state)
+        self.write_tables()
         if self.last.exists() and self.last_is_whole:
             os.replace(self.last, self.previous)
-        save_checkpoint(self.last, state)
-        self.last_is_whole, self.saved = True, position(state)
+        save_checkpoint(self.last, {**to_content(state), "record": self.record})
+        self.last_is_whole, self.saved = True, state.position
         self.saved_at = time.perf_counter()
         self.saving_seconds = self.saved_at - began
 
@@ -217,53 +210,24 @@ class RunFolder:
         share of it."""
         return self.saving_seconds <= SAVING_SHARE * (time.perf_counter() - self.saved_at)
 
-    def finish(self, state: State) -> None:
+    def finish(self, **rows: Any) -> None:
         """Mark the run as complete: starting it again changes nothing."""
-        state["finished"] = True
-        self.keep(state)
+        self.move(finished=True, **rows)
         self.save()
         if processes.is_main():
             self.previous.unlink(missing_ok=True)
 
-    def write_tables(self, state: State) -> None:
-        """The files that follow from a state."""
+    def write_tables(self) -> None:
+        """The files that follow from the state."""
         if processes.is_main():
-            write_tables(self.tables, state, self.seconds, self.ids)
-            if self.config.tensorboard:
-                events.write_events(self.tables, state, self.seconds)
+            write_tables(self.tables, self.state, self.seconds, self.pool)
 
-    def write_labeled(self, cycle: int, picks: list[int]) -> None:
-        """The image ids chosen in a cycle, in order."""
+    def write_labeled(self) -> None:
+        """The ids of the images that were chosen last, in order."""
         if processes.is_main():
-            write_labeled(self.tables, cycle, [self.ids[i] for i in picks])
+            write_labeled(self.tables, len(self.state.labeled) - 1, self.state.labeled[-1], self.pool)
 
     def save_weights(self, path: Path, content: dict[str, Any]) -> None:
         """Write weights that say what they were made from."""
         if processes.is_main():
             save_checkpoint(path, {**content, "record": self.record})
-
-
-def new_state() -> State:
-    """The state of a run before its first epoch."""
-    return {
-        "cycle": 0, "finished_epoch": -1, "finished": False, "net": {}, "momentum": [],
-        "best": {"net": {}, "acc": -1.0, "epoch": -1}, "last_accuracy": None,
-        "labeled": [], "metrics": [], "cycles": [], "per_class": [],
-    }  # fmt: skip
-
-
-def is_state(state: State, pool_size: int) -> bool:
-    """Whether a checkpoint that is whole is the state of a run on a pool of so many images."""
-    for name, fresh in new_state().items():
-        kind = object if fresh is None else type(fresh)
-        if name not in state or not isinstance(state[name], kind):
-            return False
-    picks = [i for cycle in state["labeled"] if isinstance(cycle, list) for i in cycle]
-    return all(isinstance(i, int) and 0 <= i < pool_size for i in picks)
-
-
-def position(state: State) -> tuple[int, ...]:
-    """Where a state stands: the end of a run comes after its last epoch, and a choice for the next
-    cycle, and the answers to it, after the last epoch of this one."""
-    epoch = state["finished_epoch"] + state["finished"]
-    return state["cycle"], epoch, len(state["labeled"]), len(state.get("answers", ()))

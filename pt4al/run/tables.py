@@ -3,11 +3,15 @@ the seconds that epochs took, which are measured and belong to no state)."""
 
 import contextlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pt4al.base.files import read_lines, write_csv, write_lines
-from pt4al.data.ids import id_key
+from pt4al.run.state import State
+
+if TYPE_CHECKING:
+    from pt4al.data.images import Images
 
 METRICS = ("cycle", "labels", "epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy",
            "best_accuracy", "seconds")  # fmt: skip
@@ -22,45 +26,43 @@ PERSONS = (
     "answers.csv", "review.csv", "predictions.csv", "disagreements.csv", "to_label.json", "label_config.xml",
 )  # fmt: skip
 
-State = dict[str, Any]
-Taken = dict[str, Any]  # the answers of a person that a cycle trains with: state["answers"][cycle]
 Seconds = dict[tuple[int, int], float]  # by cycle and epoch
 
 
-def write_tables(folder: Path, state: State, seconds: Seconds, ids: list[str]) -> None:
-    """Write what follows from a state; `ids` are the image ids of the pool."""
-    metrics = [[*row, seconds.get((row[0], row[2]))] for row in state["metrics"]]
+def write_tables(folder: Path, state: State, seconds: Seconds, pool: "Images") -> None:
+    """Write what follows from a state of a run on `pool`."""
+    metrics = [[*row, seconds.get((row[0], row[2]))] for row in state.metrics]
     write_csv(folder / "metrics.csv", METRICS, metrics)
-    if state["cycles"]:
-        rows = [[*row, seconds_of(seconds, row[0])] for row in state["cycles"]]
+    if state.cycles:
+        rows = [[*row, seconds_of(seconds, row[0])] for row in state.cycles]
         write_csv(folder / "cycles.csv", CYCLES, rows)
-    if state["per_class"]:
-        write_csv(folder / "per_class.csv", PER_CLASS, state["per_class"])
-    for cycle, picks in enumerate(state["labeled"]):
-        write_labeled(folder, cycle, [ids[i] for i in picks])
-    if state.get("answers"):
-        write_answers(folder, state, ids)
+    if state.per_class:
+        write_csv(folder / "per_class.csv", PER_CLASS, state.per_class)
+    for cycle, picks in enumerate(state.labeled):
+        write_labeled(folder, cycle, picks, pool)
+    if state.answers:
+        write_answers(folder, state, pool.ids)
 
 
 def write_answers(folder: Path, state: State, ids: list[str]) -> None:
-    """What a person said and the run made of it: `answers.csv`, a row a cycle; `labeled/cycle_<i>.csv`,
-    the labels that a cycle was trained with; `review.csv`, the labels that look wrong."""
-    taken = state["answers"]
-    last = {row[0]: row[4] for row in state["cycles"]}
+    """What an annotator said and the run made of it: `answers.csv`, one row per cycle;
+    `labeled/cycle_<i>.csv`, the labels that a cycle was trained with; `review.csv`, those that look wrong."""
+    last = {row[0]: row[4] for row in state.cycles}
     rows = []
-    for cycle, answers in enumerate(taken):
-        n, accuracy = answers["test_images"], last.get(cycle)
+    for cycle, taken in enumerate(state.answers):
+        n, accuracy = taken.test_images, last.get(cycle)
         interval = (None, None) if accuracy is None else wilson(accuracy, n)
-        names = [answers[name] for name in ("asked", "unsure", "unasked", "changed")]
-        rows.append([cycle, names[0], len(answers["positions"]), *names[1:], n, *interval])
-        labels = zip(answers["positions"].tolist(), answers["labels"].tolist(), strict=True)
-        used = [[ids[i], answers["classes"][label]] for i, label in labels]
+        counts = taken.asked, len(taken.positions), taken.unsure, taken.unasked, taken.changed
+        rows.append([cycle, *counts, n, *interval])
+        labels = zip(taken.positions.tolist(), taken.labels.tolist(), strict=True)
+        used = [[ids[i], taken.classes[label]] for i, label in labels]
         write_csv(folder / "labeled" / f"cycle_{cycle}.csv", ("file_name", "label"), used)
     write_csv(folder / "answers.csv", ANSWERS, rows)
-    labels = zip(taken[-1]["positions"].tolist(), taken[-1]["labels"].tolist(), strict=True)
-    now = {i: taken[-1]["classes"][label] for i, label in labels}
-    doubts = sorted((row for row in state["review"] if now.get(row[1]) == row[2]), key=lambda x: x[4])
-    if len(taken) > 1:
+    taken = state.answers[-1]
+    labels = zip(taken.positions.tolist(), taken.labels.tolist(), strict=True)
+    now = {i: taken.classes[label] for i, label in labels}
+    doubts = sorted((row for row in state.review if now.get(row[1]) == row[2]), key=lambda row: row[4])
+    if len(state.answers) > 1:
         review = [[ids[i], *rest, cycle] for cycle, i, *rest in doubts[:20]]
         write_csv(folder / "review.csv", REVIEW, review)
 
@@ -73,11 +75,11 @@ def wilson(accuracy: float, n: int) -> tuple[float, float]:
     return 100 * max(centre - half, 0.0), 100 * min(centre + half, 1.0)
 
 
-def write_labeled(folder: Path, cycle: int, ids: list[str]) -> None:
-    """The image ids chosen in a cycle, in order; a file that names the same images stays as it is,
-    wherever the data lay."""
-    path, keys = folder / "labeled" / f"cycle_{cycle}.txt", [id_key(image_id) for image_id in ids]
-    if not path.is_file() or [id_key(line) for line in read_lines(path)] != keys:
+def write_labeled(folder: Path, cycle: int, picks: Sequence[int], pool: "Images") -> None:
+    """The image ids chosen in a cycle, in order; a file that names the same images stays as it is, wherever
+    the data lay."""
+    path, ids = folder / "labeled" / f"cycle_{cycle}.txt", [pool.ids[i] for i in picks]
+    if not path.is_file() or list(map(pool.key, read_lines(path))) != list(map(pool.key, ids)):
         write_lines(path, ids)
 
 

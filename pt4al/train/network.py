@@ -11,12 +11,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from config import Config
 from models import build
-from pt4al.base import processes
 from pt4al.base.console import UserError
 from pt4al.base.files import load_checkpoint
 from pt4al.data.images import Images
 from pt4al.run.record import VERSION, check_record, shorten
-from pt4al.run.tables import State
+from pt4al.run.state import State
 from pt4al.train.seeding import derive_seed
 
 
@@ -26,17 +25,7 @@ def fresh_network(config: Config, num_classes: int, cycle: int, device: torch.de
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "weights", cycle))
         net = build(config.depth, config.width, num_classes)
-    memory_format = net.memory_format
-    if config.sync_batchnorm:
-        if device.type != "cuda" or processes.world_size() == 1:
-            raise UserError(
-                "sync_batchnorm needs several CUDA processes (torchrun --nproc_per_node=N): leave it out"
-            )
-        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
-    net = net.to(device, memory_format=memory_format)
-    if config.compile:
-        net.compile()
-    return net
+    return net.to(device, memory_format=net.memory_format)
 
 
 def describe(
@@ -83,8 +72,8 @@ def load_weights(path: Path, net: nn.Module, description: dict[str, Any]) -> dic
         if name not in weights or name not in ours or weights[name].shape != ours[name].shape:
             found, wanted = (list(x[name].shape) if name in x else "nothing" for x in (weights, ours))
             raise UserError(
-                f"{path} holds another network: {name} is {found}, not {wanted}; is --width {description['width']}, "
-                f"--depth {description['depth']} or the number of classes another?"
+                f"{path} holds another network: {name} is {found}, not {wanted}; is --width "
+                f"{description['width']}, --depth {description['depth']} or the number of classes another?"
             )
     net.load_state_dict(weights)
     return checkpoint
@@ -102,7 +91,8 @@ def check_weights_record(config: Config, checkpoint: dict[str, Any], path: Path)
     seed = check_record(checkpoint["record"], path)["parameters"].get("seed")
     if seed != config.seed:
         raise UserError(
-            f"{path} was made with seed {seed}, not {config.seed}: give --seed {seed}, or another --experiment"
+            f"{path} was made with seed {seed}, not {config.seed}: give --seed {seed}, or another "
+            "--experiment"
         )
 
 
@@ -117,7 +107,7 @@ def fold_batchnorm(net: nn.Module) -> nn.Module:
     for module in list(net.modules()):
         children = list(module.named_children())
         for (before, conv), (after, norm) in pairwise(children):
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 setattr(module, before, fuse_conv_bn_eval(conv, norm))
                 setattr(module, after, nn.Identity())
     return net
@@ -166,6 +156,6 @@ def momentum_of(net: nn.Module, optimizer: torch.optim.SGD) -> list[Tensor]:
 def restore(net: nn.Module, optimizer: torch.optim.SGD, state: State) -> None:
     """Put the weights and momentum of a state back, in the memory order of the network's own
     tensors."""
-    net.load_state_dict(state["net"])
-    for parameter, buffer in zip(net.parameters(), state["momentum"], strict=bool(state["momentum"])):
+    net.load_state_dict(state.net)
+    for parameter, buffer in zip(net.parameters(), state.momentum, strict=bool(state.momentum)):
         optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer).detach()

@@ -92,9 +92,9 @@ def test_a_run_goes_on_with_the_same_picks_on_another_number_of_processes(finish
 
 def test_a_process_that_dies_takes_the_run_down_and_it_goes_on(finished: Path, tmp_path: Path):
     folder = copy(finished, tmp_path, "main-confidence")
-    flags = ["--epochs", "12", "--checkpoint-every", "1000"]
+    flags = ["--epochs", "12"]
     process = subprocess.Popen(
-        command("main.py", "digits", *TINY, *flags, processes=2), cwd=folder, env=environment(),
+        command("tests/saving_late.py", "digits", *TINY, *flags, processes=2), cwd=folder, env=environment(),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     seen = 0

@@ -10,7 +10,7 @@ from scipy.stats import kendalltau
 from shell import rows, run, times
 
 from pt4al.base.console import UserError
-from pt4al.data.ids import id_key, sort_classes
+from pt4al.data.ids import by_last_three, sort_classes
 from pt4al.method.batches import read_batches, read_losses, sort_pool, split
 
 NAME = st.text(
@@ -97,14 +97,18 @@ def test_split_is_a_partition_in_order_with_even_sizes(n: int, parts: int):
         ("./DATA/train/fish/a b é.tif", "train/fish/a b é"),
     ],
 )
-def test_id_key_is_the_last_three_parts_without_the_extension(image_id: str, key: str):
-    assert id_key(image_id) == key
+def test_a_key_is_the_last_three_parts_without_the_extension(image_id: str, key: str):
+    assert by_last_three(image_id) == key
 
 
 @given(NAME, NAME, st.lists(NAME, max_size=3))
-def test_id_key_forgets_where_the_data_lie(class_name: str, name: str, folders: list[str]):
+def test_a_key_forgets_where_the_data_lie(class_name: str, name: str, folders: list[str]):
     there = "/".join([*folders, "train", class_name, name + ".png"])
-    assert id_key(there) == id_key(f"./DATA/train/{class_name}/{name}.jpg") == f"train/{class_name}/{name}"
+    assert (
+        by_last_three(there)
+        == by_last_three(f"./DATA/train/{class_name}/{name}.jpg")
+        == f"train/{class_name}/{name}"
+    )
 
 
 @given(
@@ -112,7 +116,7 @@ def test_id_key_forgets_where_the_data_lie(class_name: str, name: str, folders: 
         st.tuples(st.floats(0, 100), st.sampled_from("_@"), NAME),
         min_size=1,
         max_size=20,
-        unique_by=lambda line: id_key(f"train/0/{line[2]}"),
+        unique_by=lambda line: by_last_three(f"train/0/{line[2]}"),
     ),
     st.sampled_from(["\n", "\r\n"]),
 )
@@ -157,10 +161,10 @@ def test_any_batch_file_is_read_or_refused_with_one_line(data: bytes):
 
 @given(st.text(max_size=60))
 def test_any_id_has_a_key_of_three_parts_at_most(image_id: str):
-    key = id_key(image_id)
+    key = by_last_three(image_id)
     assert key.count("/") <= 2 and "\\" not in key
     if key.count("/") == 2:
-        assert id_key(f"/elsewhere/{key}.png") == key
+        assert by_last_three(f"/elsewhere/{key}.png") == key
 
 
 def test_batches_are_looked_up_by_key_and_refused_when_wrong(tmp_path: Path):

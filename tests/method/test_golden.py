@@ -156,7 +156,7 @@ def train_rotation(
     for epoch in range(config.rotation_epochs):
         for group in optimizer.param_groups:
             group["lr"] = network.learning_rate(config, config.rotation_milestones, epoch)
-        losses.append(training.train_epoch(net, optimizer, task, config, 0, epoch, CPU)[0])
+        losses.append(training.train_epoch(net, optimizer, task, config, 0, epoch)[0])
         if evaluated:
             accuracies.append(task.evaluate(net)[1])
     return net, losses, accuracies
@@ -298,7 +298,7 @@ def choose(name: str, logits: np.ndarray) -> list[int]:
     """The 1,000 positions that a strategy of ours chooses, given float64 logits."""
     nothing = torch.empty(0, 0)  # of features
     query = Query(torch.from_numpy(logits), nothing, nothing, 1000, torch.Generator())
-    return STRATEGIES[name](query).tolist()
+    return STRATEGIES[name].pick(query).tolist()
 
 
 def test_get_plabels_is_class_balanced():
@@ -362,7 +362,7 @@ def test_one_step_of_the_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     draw_by_formula(monkeypatch, numbers)
     net = network.fresh_network(config, 10, 0, CPU)
     task = Classification(config, pool, pool).task(torch.tensor([numbers.index(number) for number in FOUR]))
-    loss, _ = training.train_epoch(net, network.make_optimizer(net, config), task, config, 0, 0, CPU)
+    loss, _ = training.train_epoch(net, network.make_optimizer(net, config), task, config, 0, 0)
     assert loss == pytest.approx(NUMBERS["one_step"]["losses"][0], rel=1e-12)
     assert distance(net.state_dict(), "classifier-wide-1") < 1e-12
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]  # as a program
 
-from pt4al.data.ids import id_key
+from pt4al.data.ids import by_path
 from pt4al.person.agreement import Answers, read_answers
 from pt4al.person.label_studio import HOTKEYS, label_config, tasks
 from pt4al.person.labels import UNSURE, LabelFile
@@ -98,7 +98,7 @@ def test_the_converter_read_the_tasks_and_the_answers_of_this_test(kind: str):
 
 
 def read(path: Path, classes: list[str]) -> Answers:
-    return read_answers([path], {id_key(file): i for i, file in enumerate(FILES)}, classes)
+    return read_answers([path], {by_path(file): i for i, file in enumerate(FILES)}, classes)
 
 
 @pytest.mark.parametrize("name", ["choices.csv", "choices.tsv", "textarea.csv", "textarea.tsv"])

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pt4al.base.console import UserError
-from pt4al.data.ids import id_key
+from pt4al.data.ids import by_path
 from pt4al.person.agreement import Answers, read_answers
 from pt4al.person.labels import (
     UNSURE,
@@ -31,7 +31,7 @@ POOL = [
     "pool/1/2/3/d.jpg",
     "pool/9/2/3/d.jpg",
 ]
-POSITIONS = {id_key(file): i for i, file in enumerate(POOL)}
+POSITIONS = {by_path(file): i for i, file in enumerate(POOL)}
 
 
 def labels_in(folder: Path, text: str | bytes, classes: tuple[str, ...] = ()) -> dict[str, str]:
@@ -100,11 +100,11 @@ def test_an_answer_changes_that_label_alone_and_keeps_the_form(tmp_path: Path, f
     after = LabelFile(path)
     for name in ("header", "delimiter", "mark", "end", "first"):
         assert getattr(after, name) == getattr(before, name), name
-    answered = {id_key("pool/b.jpg"), id_key("pool/9/2/3/d.jpg")}
+    answered = {by_path("pool/b.jpg"), by_path("pool/9/2/3/d.jpg")}
     kept = [
         line
         for row, (_, line) in zip(before.rows(), before.lines, strict=True)
-        if id_key(below_pool(row.file)) not in answered
+        if by_path(below_pool(row.file)) not in answered
     ]
     assert kept and [line for _, line in after.lines if line in kept] == kept
 
@@ -228,7 +228,7 @@ def test_an_umlaut_is_one_class_however_it_is_spelled(tmp_path: Path):
 
 def test_100_000_rows_take_seconds(tmp_path: Path):
     n, began = 100_000, time.process_time()
-    positions = {id_key(f"pool/{i}.jpg"): i for i in range(n)}
+    positions = {by_path(f"pool/{i}.jpg"): i for i in range(n)}
     classes = [f"class {i}" for i in range(1000)]
     with editing(tmp_path) as file:
         for i in range(n):

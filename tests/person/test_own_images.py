@@ -23,9 +23,10 @@ from test_label_images import Typist, browser, served  # noqa: F401, two are fix
 from config import Config
 from loader import load_images
 from pt4al.base.files import load_checkpoint
-from pt4al.data.ids import id_key
+from pt4al.data.ids import by_path
 from pt4al.person.answers import doubtful
 from pt4al.person.labels import LabelFile
+from pt4al.run.state import CycleLabels
 from pt4al.run.tables import wilson
 from pt4al.train.network import carry_over, fresh_network
 
@@ -254,8 +255,6 @@ def test_labels_that_change_while_a_cycle_trains_take_effect_at_the_next(work: P
         "10",
         "--epochs",
         "30",
-        "--checkpoint-every",
-        "1",
     ]
     own(work, "main.py", *flags, status=3)
     first = answer(work)
@@ -393,14 +392,12 @@ def test_answers_are_taken_once(work: Path):
         "10",
         "--epochs",
         "3000",
-        "--checkpoint-every",
-        "3000",
     ]
     own(work, "main.py", *flags, status=3)
     asked, truth = answer(work), truth_of(work)
     process = start_forked(
         work,
-        "main.py",
+        "tests/saving_late.py",
         (*OWN, *TINY, "--num-batches", "5", *flags),
         {},
         work / ".out",
@@ -416,7 +413,7 @@ def test_answers_are_taken_once(work: Path):
     path.write_text(path.read_text().replace(f"{asked[0]},{truth[asked[0]]}\n", f"{asked[0]},9\n"))
     again = start_forked(
         work,
-        "main.py",
+        "tests/saving_late.py",
         (*OWN, *TINY, "--num-batches", "5", *flags),
         {},
         work / ".out2",
@@ -656,13 +653,10 @@ def test_labels_that_look_wrong_are_named(work: Path):
 
 
 def test_doubtful_labels_are_the_least_likely():
-    taken = {
-        "classes": ["a", "b", "new"],
-        "positions": torch.tensor([4, 5, 6]),
-        "labels": torch.tensor([0, 1, 2]),
-        "test_positions": torch.tensor([]),
-        "test_labels": torch.tensor([]),
-    }
+    none = torch.tensor([], dtype=torch.int64)
+    taken = CycleLabels(
+        ["a", "b", "new"], torch.tensor([4, 5, 6]), torch.tensor([0, 1, 2]), none, none, 0, 3, 0, 0, 0
+    )
     logits = torch.tensor([[0.0, 2.0], [0.0, 1.0], [5.0, 0.0]])
     found = doubtful(taken, [4, 5, 6], logits, ["a", "b"], 3)
     assert [row[:4] for row in found] == [
@@ -696,7 +690,7 @@ def test_the_pool_is_read_at_any_depth_and_copies_once(untested: Path):
     for i in (50, 51, 52):
         pair = {by_name[f"copy {i}.png"], by_name[Path(names[i]).name]}
         assert {max(pair)} == pair & {*images.copies} and images.copies[max(pair)] == min(pair)
-    assert len({id_key(x) for x in images.ids}) == 303 and images.ids == sorted(images.ids)
+    assert len({by_path(x) for x in images.ids}) == 303 and images.ids == sorted(images.ids)
     assert all(x.startswith("pool/") for x in images.ids)
     left = images.eligible(range(303))
     assert len(left) == 280 and not {*left} & ({*images.copies} | {*images.drawn})

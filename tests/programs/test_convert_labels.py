@@ -24,7 +24,7 @@ from test_label_studio import CLASSES, FILES, MEANT, STORED
 from config import CIFAR10
 from loader import load_images
 from pt4al.base.console import Stopped, UserError, fail
-from pt4al.data.ids import id_key
+from pt4al.data.ids import by_path
 from pt4al.person.agreement import read_answers
 
 POOL = ["one.png", "two.png", "001.png", "a/dup.png", "b/dup.png", "a_dup.png", "a/b/c/deep.png", "Ferien/ä & ö.png",
@@ -67,7 +67,7 @@ def program() -> ModuleType:
 def labels(photos: Path) -> dict[str, str]:
     """What labels.csv says, by path below the pool."""
     files = sorted(x.relative_to(photos).as_posix() for x in (photos / "pool").rglob("*.*"))
-    positions = {id_key(file): i for i, file in enumerate(files)}
+    positions = {by_path(file): i for i, file in enumerate(files)}
     said = read_answers([photos / "labels.csv"], positions, ()).labels
     return {files[i].removeprefix("pool/"): label for i, label in said.items()}
 
@@ -650,7 +650,7 @@ def test_names_that_a_disk_or_the_loader_would_mix_up_are_made_different(tmp_pat
     label(photos, dict.fromkeys(names, "cat"))
     convert(tmp_path, "export", "out")
     made = sorted(x.name for x in (tmp_path / "out/train/cat").iterdir())
-    assert len(made) == 9 == len({id_key(name).casefold() for name in made})
+    assert len(made) == 9 == len({by_path(name).casefold() for name in made})
     assert {"A_x.png", "b_x.png", "b_X-2.PNG", "c_x.jpg", "y-2.png"} - set(made) == {"y-2.png"}
     assert all(len(name.encode()) <= 250 for name in made)
     convert(tmp_path, "import", "out")

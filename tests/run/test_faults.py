@@ -33,6 +33,7 @@ from pt4al.base import files
 from pt4al.base.files import load_checkpoint
 from pt4al.data.images import Images
 from pt4al.method import strategies
+from pt4al.method.strategies import Strategy
 from pt4al.run import run_folder
 from pt4al.train import training
 
@@ -210,8 +211,8 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_state(
     folder = copy(finished, tmp_path, "main-confidence")
     train_epoch = training.train_epoch
 
-    def fail(net, optimizer, task, config, cycle, epoch, device):
-        result = train_epoch(net, optimizer, task, config, cycle, epoch, device)
+    def fail(net, optimizer, task, config, cycle, epoch):
+        result = train_epoch(net, optimizer, task, config, cycle, epoch)
         return (float("inf"), 0.0) if (cycle, epoch) == (1, 2) else result
 
     monkeypatch.setattr(training, "train_epoch", fail)
@@ -232,8 +233,8 @@ def test_a_pick_that_cannot_be_stops_the_run(
     if picks == "first":  # whatever is labelled is offered again, and taken
         monkeypatch.setattr("pt4al.method.learner.Learner.unlabeled", lambda self, _: list(range(1438)))
         picks = list(range(71))
-    monkeypatch.setitem(strategies.STRATEGIES, "confidence", lambda *_: torch.tensor(picks))
-    monkeypatch.setitem(strategies.STRATEGIES, "interval", lambda *_: torch.arange(71))
+    for name, chosen in (("confidence", torch.tensor(picks)), ("interval", torch.arange(71))):
+        monkeypatch.setitem(strategies.STRATEGIES, name, Strategy(lambda _, chosen=chosen: chosen))
     with pytest.raises(AssertionError, match="chose an image twice or one that is labelled already"):
         call(folder, "main.py", "digits", *TINY)
     assert not (folder / "runs/digits-seed0/main-confidence/labeled/cycle_1.txt").exists()

@@ -56,9 +56,8 @@ def transfers(config: Config, kind: str, images: int, monkeypatch: pytest.Monkey
         net = network.fresh_network(config, 2, 0, META)
         task = Classification(config, pool, pool).task(torch.arange(images))
     with Transfers() as seen, pytest.raises((NotImplementedError, RuntimeError), match="meta"):
-        training.train_epoch(
-            net, network.make_optimizer(net, config), task, config, 0, 0, META
-        )  # its totals are read at the end, which a device without values refuses
+        # Its totals are read at the end, which a device without values refuses.
+        training.train_epoch(net, network.make_optimizer(net, config), task, config, 0, 0)
     return seen.names
 
 
@@ -84,19 +83,17 @@ def order_seen(config: Config, images: int, monkeypatch: pytest.MonkeyPatch) -> 
     task = classification.task(torch.arange(images))
     seen: list[list[int]] = []
 
-    def passes(cycle: int, epoch: int, repeat: int):
-        of = task.passes(cycle, epoch, repeat)
+    def draw(cycle: int, epoch: int, repeat: int) -> tuple[torch.Tensor, ...]:
+        return *task.draw(cycle, epoch, repeat), torch.tensor(repeat)
 
-        def noting(pixels: torch.Tensor, at: torch.Tensor):
-            for inputs, targets in of(pixels, at):
-                seen.append([repeat, *at.tolist(), hash(inputs[:, 0].sum((1, 2)).numpy().tobytes())])
-                yield inputs, targets
-
-        return noting
+    def passes(pixels: torch.Tensor, at: torch.Tensor, draws: tuple[torch.Tensor, ...]):
+        for inputs, targets in task.passes(pixels, at, draws[:-1]):
+            seen.append([int(draws[-1]), *at.tolist(), hash(inputs[:, 0].sum((1, 2)).numpy().tobytes())])
+            yield inputs, targets
 
     net = network.fresh_network(config, 10, 0, pool.device)
     optimizer = network.make_optimizer(net, config)
-    training.train_epoch(net, optimizer, task._replace(passes=passes), config, 1, 2, pool.device)
+    training.train_epoch(net, optimizer, task._replace(draw=draw, passes=passes), config, 1, 2)
     return seen
 
 
