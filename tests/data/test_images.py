@@ -482,7 +482,9 @@ def test_any_number_of_threads_gives_the_same_pixels(pictures: list[Path], threa
     config = replace(DIGITS, threads=threads, resize="squash")
     for n in (50, 49, 3, 1, 0):
         pixels = decode(pictures[:n], config, "train", memory_limit)
-        assert pixels.shape == (n, 16, 16, 3) and np.array_equal(pixels, np.array(expected[:n]).reshape(pixels.shape))
+        assert pixels.shape == (n, 16, 16, 3) and np.array_equal(
+            pixels, np.array(expected[:n]).reshape(pixels.shape)
+        )
 
 
 def test_of_images_that_cannot_be_read_the_first_is_named(pictures: list[Path], tmp_path: Path):
@@ -491,14 +493,18 @@ def test_of_images_that_cannot_be_read_the_first_is_named(pictures: list[Path], 
     pictures[8].write_bytes(pictures[8].read_bytes()[:-900])
     pictures[30].unlink()
     for threads in (1, 7):
-        with pytest.raises(UserError, match=r"^3 of 50 images cannot be read, the first: .*08\.tif \(\w+: ") as stop:
+        with pytest.raises(
+            UserError, match=r"^3 of 50 images cannot be read, the first: .*08\.tif \(\w+: "
+        ) as stop:
             decode(pictures, replace(DIGITS, threads=threads), "train", 1 << 30)
         assert "mend or remove them" in str(stop.value)
     with pytest.raises(UserError, match=r"^1 of 5 images .*45\.png \(UnidentifiedImageError: "):
         decode(pictures[45:], DIGITS, "train", 1 << 30)
 
 
-def test_a_signal_ends_decoding_with_the_images_in_hand(pictures: list[Path], monkeypatch: pytest.MonkeyPatch):
+def test_a_signal_ends_decoding_with_the_images_in_hand(
+    pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+):
     began, ended, arrived = [], [], threading.Event()
 
     def read(path: Path, *_: object) -> np.ndarray:
