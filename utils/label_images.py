@@ -294,8 +294,9 @@ def make_app(task: Task, port: int) -> Flask:
         nonce = secrets.token_urlsafe(16)
         response = Response(page.replace("NONCE", nonce), mimetype="text/html")
         response.headers["Content-Security-Policy"] = (
-            f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src 'self' data:; "
-            "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+            f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
+            "img-src 'self' data:; connect-src 'self'; base-uri 'none'; "
+            "form-action 'none'; frame-ancestors 'none'"
         )
         return response
 

@@ -146,7 +146,8 @@ def start(config: Config, trains: bool = True) -> torch.device:
     if world_size() > 1 and not dist.is_initialized():
         if missing := [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
             raise UserError(
-                f"WORLD_SIZE is {world_size()} but {missing[0]} is not set: start with torchrun, or unset WORLD_SIZE"
+                f"WORLD_SIZE is {world_size()} but {missing[0]} is not set: start with torchrun, or "
+                "unset WORLD_SIZE"
             )
         if rank() >= world_size() or not 0 < launched("MASTER_PORT", 0) < 2**16:
             raise UserError("RANK or MASTER_PORT is out of range: start with torchrun, or unset WORLD_SIZE")
@@ -192,8 +193,9 @@ def talking() -> Iterator[None]:
     except RuntimeError as error:
         ignore_signals()  # the launcher stops the others now, and the last epoch is yet to be saved
         raise PeerLost(
-            f"process {rank()} of {world_size()} lost another one, whose own message, if any, tells why; the same "
-            f"command goes on from the last whole epoch, on any number of processes ({error})"
+            f"process {rank()} of {world_size()} lost contact with another process, whose own message, if "
+            "any, tells why. The same command resumes from the last whole epoch, on any number of processes "
+            f"({error})"
         ) from None
 
 

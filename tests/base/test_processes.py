@@ -104,7 +104,7 @@ def test_a_process_that_dies_takes_the_run_down_and_it_goes_on(finished: Path, t
     os.kill(victim, signal.SIGKILL)
     error = process.communicate(timeout=100)[1]
     assert process.returncode != 0
-    assert "main.py: error: process 0 of 2 lost another one" in error or "stopped by SIGTERM" in error
+    assert "main.py: error: process 0 of 2 lost contact" in error or "stopped by SIGTERM" in error
     state = load_checkpoint(folder / "checkpoint/digits-seed0/main-confidence/last.pth")
     assert state["finished_epoch"] >= 4  # saved because of the death: no checkpoint was due
     done = run(folder, "main.py", "digits", *TINY, *flags)
