@@ -106,7 +106,8 @@ def run_script(main: Callable[[], None]) -> None:
         if not is_out_of_memory(error):
             raise
         fail(
-            "out of memory: lower --eval-batch-size or --width, or free memory; what was saved before is whole"
+            "out of memory: lower --eval-batch-size or --width, or free memory; "
+            "what was saved before is whole"
         )
         status = 2
     leave(status)

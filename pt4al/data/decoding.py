@@ -39,8 +39,9 @@ def new_pixels(n: int, size: int, memory_limit: int) -> np.ndarray:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EFBIG):
                 raise
+            mib = n * size * size * 3 / 2**20
             raise UserError(
-                f"{tempfile.gettempdir()} has no room for {n * size * size * 3 / 2**20:.0f} MiB of decoded images: "
+                f"{tempfile.gettempdir()} has no room for {mib:.0f} MiB of decoded images: "
                 "set TMPDIR to a folder on a larger disk, or raise --resident-share"
             ) from None
         return np.memmap(file, np.uint8, "r+", shape=shape)  # lives on when the file is closed
