@@ -128,8 +128,10 @@ def decode(paths: list[Path], config: Config, what: str, memory_limit: int) -> n
     """
     pixels = new_pixels(len(paths), config.img_size, memory_limit)
     workers = count_workers(config.threads, len(paths))
-    size = min(16, len(paths) // (4 * workers) + 1)  # one tiny image per task would cost a seventh more
-    parts = [range(i, min(i + size, len(paths))) for i in range(0, len(paths), size)]
+    step = min(
+        16, len(paths) // (32 * workers) + 1
+    )  # with one tiny image per task a seventh would go to tasks
+    parts = [range(i, min(i + step, len(paths))) for i in range(0, len(paths), step)]
     stop = Event()
 
     def read(part: range) -> list[str]:

@@ -524,11 +524,11 @@ def test_a_signal_ends_decoding_with_the_images_in_hand(
     signal.signal(signal.SIGINT, handle)
     try:
         with pytest.raises(Stopped):
-            decode(pictures * 20, replace(DIGITS, threads=3), "train", 1 << 30)
+            decode(pictures * 40, replace(DIGITS, threads=3), "train", 1 << 30)
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    assert 20 <= len(began) < 35 and len(ended) == len(began)  # of 1,000, in tasks of 16
+    assert 20 <= len(began) < 35 and len(ended) == len(began)  # of 2,000, in tasks of 16
 
 
 def test_threads_are_those_asked_for_or_the_cores_of_this_process(monkeypatch: pytest.MonkeyPatch):
