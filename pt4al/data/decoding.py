@@ -130,7 +130,7 @@ def decode(paths: list[Path], config: Config, what: str, memory_limit: int) -> n
     workers = count_workers(config.threads, len(paths))
     step = min(
         16, len(paths) // (32 * workers) + 1
-    )  # with one tiny image per task a seventh would go to tasks
+    )  # one tiny image per task costs a seventh more
     parts = [range(i, min(i + step, len(paths))) for i in range(0, len(paths), step)]
     stop = Event()
 
