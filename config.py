@@ -159,8 +159,8 @@ class Config:
         images is always float32.""")
     deterministic: bool = option(False, STEPS, how=True, text="""
         Refuse GPU kernels whose results differ from run to run (slower; no need on a CPU).""")
-    threads: int = option(0, STEPS, how=True, least=0, most=1024, text="""
-        CPU threads per process. 0: torch's choice.""")
+    threads: int = option(0, ALL, how=True, least=0, most=1024, text="""
+        CPU threads per process, also to decode images. 0: torch's choice; to decode, one per core.""")
     # fmt: on
 
     @property

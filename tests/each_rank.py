@@ -3,6 +3,7 @@
 torchrun --nproc_per_node=N tests/each_rank.py FOLDER
 """
 
+import hashlib
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,6 @@ from config import DIGITS
 from loader import load_images
 from pt4al.base import processes
 from pt4al.base.console import run_script
-from pt4al.base.files import canonical, checksum
 from pt4al.data.transforms import normalisation
 from pt4al.method.pretext import TURNS, rotation_task
 from pt4al.train.network import fresh_network, make_optimizer
@@ -32,8 +32,10 @@ def main() -> None:
     optimizer = make_optimizer(net, config)
     for epoch in range(2):
         train_epoch(net, optimizer, task, config, 0, epoch)
-    weights = {name: value for name, value in net.state_dict().items() if value.is_floating_point()}
-    Path(sys.argv[1], f"{processes.rank()}.txt").write_text(checksum(canonical(weights)))
+    digest = hashlib.sha256()
+    for value in net.state_dict().values():
+        digest.update(value.numpy().tobytes() if value.is_floating_point() else b"")
+    Path(sys.argv[1], f"{processes.rank()}.txt").write_text(digest.hexdigest())
     fault = sys.argv[2] if len(sys.argv) > 2 else ""
     if fault == "drift" and processes.rank() == 1:  # what the watchdog is there to find
         next(net.parameters()).data[0] += 1e-3

@@ -36,7 +36,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(description=header, formatter_class=argparse.RawDescriptionHelpFormatter, **others)
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(message)
+        raise UserError(f"{message} (see --help)")
 
 
 def fail(message: str) -> None:

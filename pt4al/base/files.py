@@ -135,8 +135,9 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 def check_archive(data: bytes) -> None:
-    """Raise an error of any kind if a zip archive is damaged. torch reads one without looking at its
-    checksums, and leaves the memory of a tensor as it was where an entry says that it is a directory."""
+    """Raise an error of any kind if a zip archive is damaged: torch does not look at its checksums. Where an
+    entry says that it is a directory, which no checksum covers, torch leaves the tensor uninitialized.
+    """
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         damaged = archive.testzip()
         directories = [entry.filename for entry in archive.infolist() if entry.external_attr & DIRECTORY]

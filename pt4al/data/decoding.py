@@ -39,9 +39,10 @@ def new_pixels(n: int, size: int, memory_limit: int) -> np.ndarray:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EFBIG):
                 raise
+            mib = n * size * size * 3 / 2**20
             raise UserError(
-                f"{tempfile.gettempdir()} has no room for {n * size * size * 3 / 2**20:.0f} MiB of decoded "
-                "images: set TMPDIR to a folder on a larger disk, or raise --resident-share"
+                f"{tempfile.gettempdir()} has no room for {mib:.0f} MiB of decoded images: "
+                "set TMPDIR to a folder on a larger disk, or raise --resident-share"
             ) from None
         return np.memmap(file, np.uint8, "r+", shape=shape)  # lives on when the file is closed
 
@@ -127,8 +128,8 @@ def decode(paths: list[Path], config: Config, what: str, memory_limit: int) -> n
     """
     pixels = new_pixels(len(paths), config.img_size, memory_limit)
     workers = count_workers(config.threads, len(paths))
-    size = min(16, len(paths) // (4 * workers) + 1)  # one tiny image per task would cost a seventh more
-    parts = [range(i, min(i + size, len(paths))) for i in range(0, len(paths), size)]
+    step = min(16, len(paths) // (32 * workers) + 1)  # one tiny image per task costs a seventh more
+    parts = [range(i, min(i + step, len(paths))) for i in range(0, len(paths), step)]
     stop = Event()
 
     def read(part: range) -> list[str]:

@@ -189,7 +189,7 @@ def read_batches(
         for number, image_id in enumerate(read_lines(path), 1):
             position = position_of.get(key(image_id))
             place = f"{path} line {number}"
-            # Of several ids on a line the last would be found. Names may hold blanks and commas.
+            # Of several ids on a line the last would be found. Names may hold blanks and commas, too.
             before = "/".join(image_id.replace("\\", "/").split("/")[:-3])
             gaps = re.finditer(r"[\s,;]", before) if key is by_last_three else ()
             if any(key(before[: gap.start()]) in position_of for gap in gaps):

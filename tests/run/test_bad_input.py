@@ -186,7 +186,6 @@ def other_classes(folder: Path) -> None:
 def change(folder: Path, **values: object) -> None:
     path = folder / "checkpoint/digits-seed0/rotation.pth"
     weights = torch.load(path, weights_only=True)
-    del weights["checksum"]
     torch.save({**weights, **values}, path)
 
 

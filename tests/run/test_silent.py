@@ -153,9 +153,8 @@ def test_an_interrupt_while_images_are_decoded(tmp_path: Path, processes: int):
     """One large picture under many names takes ten seconds or more. The signal goes to all processes of the
     group, as a terminal sends it."""
     picture, data = tmp_path / "one.png", tmp_path / "data"
-    Image.fromarray(np.random.default_rng(0).integers(256, size=(1200, 1200, 3), dtype=np.uint8)).save(
-        picture
-    )
+    pixels = np.random.default_rng(0).integers(256, size=(1200, 1200, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(picture)
     for name in ("train/a", "train/b", "test/a", "test/b"):
         (data / name).mkdir(parents=True)
         for i in range(500):
