@@ -282,7 +282,7 @@ def test_a_pick_that_cannot_be_stops_the_run(
         picks = list(range(71))
     for name, chosen in (("confidence", torch.tensor(picks)), ("interval", torch.arange(71))):
         monkeypatch.setitem(strategies.STRATEGIES, name, Strategy(lambda _, chosen=chosen: chosen))
-    with pytest.raises(AssertionError, match="chose an image twice or one that is labelled already"):
+    with pytest.raises(AssertionError, match="chose an image twice or one that is labeled already"):
         call(folder, "main.py", "digits", *TINY)
     assert not (folder / "runs/digits-seed0/main-confidence/labeled/cycle_1.txt").exists()
 
