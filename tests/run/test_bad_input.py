@@ -47,7 +47,7 @@ ARGUMENTS = [
     ("main.py digits --device tpu", "device 'tpu' is unknown"),
     ("main.py digits --device cuda", "no usable CUDA GPU"),
     ("main.py digits --labels-per-cycle 400", "labels_per_cycle is 400 but a batch holds"),
-    ("main.py digits --candidates all --labels-per-cycle 500", "need more than the 160 images"),
+    ("main.py digits --candidates all --labels-per-cycle 500", "need more than the 100 images"),
     ("make_batches.py digits --num-batches 2000 --cycles 1", "num_batches is 2000 but"),
     ("make_batches.py digits --width 32", "rotation.pth was made with another width"),
     ("make_batches.py digits --img-size 20", "rotation.pth was made with another img_size"),
