@@ -229,7 +229,7 @@ def test_an_interrupted_restart_leaves_no_old_weights(finished: Path, tmp_path: 
     process = start(folder, "rotation.py", "--restart", "--rotation-epochs", "50")
     process.send_signal(signal.SIGTERM)
     error = process.communicate(timeout=60)[1]
-    assert "the same command without --restart goes on from here" in error
+    assert "the same command without --restart resumes from here" in error
     assert "run rotation.py first" in run(folder, "make_batches.py", "digits", *TINY, status=2).stderr
 
 
@@ -405,7 +405,7 @@ def test_what_a_finished_run_lost_is_made_anew_or_named(finished: Path, tmp_path
     assert differences(folder, finished) == []
     (folder / WEIGHTS / "main_1.pth").unlink()
     done = run(folder, "main.py", "digits", *TINY)
-    assert "main_1.pth does not exist: only --restart makes it again" in done.stdout
+    assert "main_1.pth does not exist: --restart trains it again" in done.stdout
 
 
 # --- found by a third attack
@@ -547,7 +547,7 @@ def test_swapped_weights_are_named(finished: Path, tmp_path: Path):
         folder / WEIGHTS / "main_2.pth",
     )
     done = run(folder, "main.py", "digits", *TINY)
-    assert "main_1.pth is of another run or cycle: only --restart makes it again" in done.stdout
+    assert "main_1.pth is of another run or cycle: --restart trains it again" in done.stdout
     assert "main_2.pth is of another run or cycle: written anew" in done.stdout
 
 
