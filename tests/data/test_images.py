@@ -33,7 +33,9 @@ from pt4al.data.transforms import (
     CIFAR10_STD,
     channel_statistics,
     crop_and_flip,
+    normalization,
     normalizer,
+    rotate,
 )
 from pt4al.train.seeding import crop_draws, epoch_order, rotation_draws
 
