@@ -6,7 +6,7 @@ A reader takes (config, split, memory_limit), split being "train" or "test", and
     labels   int64 (n,), indices into the classes
     names    `<class>/<file>` of each image, the end of its id
     classes  their names, in label order
-Of a pool that a person labels, labels are -1, names are paths below the data directory, and there
+Of a pool that an annotator labels, labels are -1, names are paths below the data directory, and there
 are no classes.
 Pixels of more than `memory_limit` bytes are mapped from a temporary file instead of held in memory.
 `check_split` refuses anything else.
@@ -85,16 +85,16 @@ def check_split(
 ) -> None:
     """Raise a UserError where a reader gives something else than stands at the top of this file."""
     n, size, wrong = len(pixels), config.img_size, ""
-    of_person = config.dataset == "unlabeled" and not classes
-    lowest, highest = (-1, -1) if of_person else (0, len(classes) - 1)
-    most = Counter(map(by_path if of_person else by_last_three, ids)).most_common(1)
+    unlabeled = config.dataset == "unlabeled" and not classes
+    lowest, highest = (-1, -1) if unlabeled else (0, len(classes) - 1)
+    most = Counter(map(by_path if unlabeled else by_last_three, ids)).most_common(1)
     if kind(pixels) != (right := f"uint8 {(n, size, size, 3)}"):
         wrong = f"pixels are {kind(pixels)}, not {right} (resize_all makes them so)"
     elif kind(labels) != (right := f"int64 {(n,)}"):
         wrong = f"labels are {kind(labels)}, not {right}"
     elif len(ids) != n:
         wrong = f"{n} images have {len(ids)} names"
-    elif not of_person and (n == 0 or len(classes) < 2):
+    elif not unlabeled and (n == 0 or len(classes) < 2):
         wrong = f"{n} images of {len(classes)} classes: there is nothing to learn"
     elif n and (labels.min() < lowest or labels.max() > highest):
         wrong = f"labels go from {labels.min()} to {labels.max()}, not from {lowest} to {highest}"
@@ -106,7 +106,7 @@ def check_split(
 
 
 def kind(array: object) -> str:
-    """`uint8 (60, 8, 8)`; of what is no array, what it is."""
+    """`uint8 (60, 8, 8)`; of anything but an array, its type."""
     return f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
 
 
@@ -210,9 +210,8 @@ def read_digits(config: Config, split: str, memory_limit: int) -> Split:
 def read_folder(config: Config, split: str, memory_limit: int) -> Split:
     """`<data_dir>/<split>/<class>/*`: any format that Pillow reads, any size."""
     classes = class_folders(config, split)
-    labelled = config.dataset == "folder"
-    if labelled and split == "test" and classes != (expected := class_folders(config, "train", quiet=True)):
-        odd = sorted(set(classes) ^ set(expected))
+    of_train = class_folders(config, "train", quiet=True) if config.dataset == "folder" else classes
+    if odd := sorted({*classes} ^ {*of_train}):
         raise UserError(
             f"train and test of {config.data_dir} have different class folders: {', '.join(odd[:5])}"
         )
@@ -319,7 +318,7 @@ def image_files(folder: Path, nested: bool = False) -> list[Path]:
 
 
 def no_image(path: Path) -> str:
-    """Why a file of a class folder is no image, empty if it is one. A broken link counts as one:
+    """Why a file of a class folder is not an image, empty if it is one. A broken link counts as one:
     reading it tells."""
     if path.is_dir():
         return "folders"

@@ -53,7 +53,7 @@ from pt4al.base.console import Parser, run_script
 from pt4al.data.decoding import count_workers, decode, read_image
 from pt4al.data.transforms import CIFAR10_MEAN, CIFAR10_STD
 from pt4al.method.classifier import Classification
-from pt4al.method.pretext import TURNS, rotation_scores, rotation_task
+from pt4al.method.pretext import ROTATIONS, rotation_scores, rotation_task
 from pt4al.method.strategies import STRATEGIES, Query
 from pt4al.train.network import fold_batchnorm, fresh_network, make_optimizer
 from pt4al.train.scoring import autocast
@@ -78,7 +78,7 @@ class PlainImages(Dataset):
         image = self.transform(Image.open(self.paths[i]).convert("RGB"))
         if self.kind != "rotation":
             return image, int(self.paths[i].parent.name)
-        turns = torch.randperm(TURNS)
+        turns = torch.randperm(ROTATIONS)
         return torch.stack([torch.rot90(image, int(k), (1, 2)) for k in turns]), turns
 
 
@@ -105,13 +105,13 @@ def plain_training_step(net, optimizer, batches) -> int:
     return len(images)
 
 
-def plain_scoring(net, batches, images: int, turns: int) -> int:
-    """Loss extraction (4 turns) or query scoring (1) at batch size 1."""
+def plain_scoring(net, batches, images: int, rotations: int) -> int:
+    """Loss extraction (4 rotations) or query scoring (1) at batch size 1."""
     net.eval()
     with torch.no_grad():
         for _ in range(images):
             image, _ = next(batches)
-            for k in range(turns):
+            for k in range(rotations):
                 net(torch.rot90(image, k, (2, 3))).softmax(1)
     return images
 
@@ -166,16 +166,16 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, object]
     precision = processes.choose_precision(config.precision, device)
     pool, test = load_images(config, device)
     statistics_ = list(CIFAR10_MEAN), list(CIFAR10_STD)
-    turner = fresh_network(config, TURNS, 0, device)
-    turner_optimizer = make_optimizer(turner, config)
+    pretext = fresh_network(config, ROTATIONS, 0, device)
+    pretext_optimizer = make_optimizer(pretext, config)
     task = rotation_task(config, pool, *statistics_)
     task = task._replace(positions=torch.arange(config.rotation_batch_size))
     classification = Classification(config, pool, test)
     classifier = fresh_network(config, 10, 0, device)
     classifier_task = classification.task(torch.arange(STEPS * config.batch_size))
     optimizer = make_optimizer(classifier, config)
-    plain_turner, plain_net = (build(18, config.width, classes).to(device) for classes in (TURNS, 10))
-    plain_optimizers = [make_optimizer(net, config) for net in (plain_turner, plain_net)]
+    plain_pretext, plain_net = (build(18, config.width, classes).to(device) for classes in (ROTATIONS, 10))
+    plain_optimizers = [make_optimizer(net, config) for net in (plain_pretext, plain_net)]
     plain = {
         kind: plain_loader(paths, kind, size)
         for kind, size in (
@@ -201,8 +201,8 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, object]
 
     pairs = {
         "rotation training": (
-            lambda: step(turner, turner_optimizer, task),
-            lambda: plain_training_step(plain_turner, plain_optimizers[0], plain["rotation"]),
+            lambda: step(pretext, pretext_optimizer, task),
+            lambda: plain_training_step(plain_pretext, plain_optimizers[0], plain["rotation"]),
         ),
         # Several steps each: of a few batches the first ones come from a queue that is already full.
         "classifier training": (
@@ -212,8 +212,8 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, object]
             ),
         ),
         "loss extraction": (
-            lambda: len(rotation_scores(turner, some, *statistics_, config)),
-            lambda: plain_scoring(plain_turner, plain["scoring"], len(some), TURNS),
+            lambda: len(rotation_scores(pretext, some, *statistics_, config)),
+            lambda: plain_scoring(plain_pretext, plain["scoring"], len(some), ROTATIONS),
         ),
         "query scoring": (
             lambda: len(classification.logits(classifier, some, torch.arange(len(some)))),
@@ -222,7 +222,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, object]
         "input pipeline": (feed, lambda: sum(len(next(pipeline)[0]) for _ in range(40))),
     }
     flops = {
-        "rotation training": TURNS * training_flops(turner),
+        "rotation training": ROTATIONS * training_flops(pretext),
         "classifier training": training_flops(classifier),
     }
     table = []
@@ -247,14 +247,14 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, object]
 # --- what a strategy costs beside the scoring
 
 
-def large_query(candidates: int, labelled: int, d: int, k: int) -> Query:
+def large_query(candidates: int, labeled: int, d: int, k: int) -> Query:
     """Features in 200 soft clusters, cut at 0 as by a ReLU; ten of them serve as logits."""
     draws = torch.Generator().manual_seed(0)
-    centres = torch.randn(200, d, generator=draws)
-    features = torch.empty(candidates + labelled, d)
+    centers = torch.randn(200, d, generator=draws)
+    features = torch.empty(candidates + labeled, d)
     for part in features.split(1000):  # in place: the memory that a strategy adds is to show
         own = torch.randint(200, (len(part),), generator=draws)
-        part.normal_(0, 0.5, generator=draws).add_(centres[own]).relu_()
+        part.normal_(0, 0.5, generator=draws).add_(centers[own]).relu_()
     logits = 4 * features[:candidates, :10]
     return Query(logits, features[:candidates], features[candidates:], k, draws)
 

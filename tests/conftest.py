@@ -2,9 +2,10 @@
 
 import csv
 import os
+import runpy
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,10 +26,14 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and what is st
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 from PIL import Image
-from shell import RANDOM_BASELINE, SHORT, copy, run, run_tiny, stop_after
+from shell import RANDOM_BASELINE, ROOT, SHORT, TINY, copy, run, run_tiny, stop_after
 
 from config import DIGITS
 from loader import load_images
+from pt4al.base import files
+from pt4al.base.console import SIGNALS
+
+Call = Callable[..., tuple[int, str]]
 
 # A machine may be busy: a slow example is no failure.
 hypothesis.settings.register_profile("any machine", deadline=None, max_examples=50)
@@ -87,6 +92,30 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
             run(work, script, "digits", *SHORT, "--rotation-epochs", "1", "--epochs", "1", "--cycles", "2")
 
     return made_once(tmp_path_factory, "digits", make)
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Call]:
+    """Run a script's own `__main__` in this process, where a fault can be put in its way, on few digits: its
+    status and its errors."""
+
+    def run_here(folder: Path, script: str, *flags: str) -> tuple[int, str]:
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", [str(ROOT / script), "digits", *TINY, *flags])
+        try:
+            with pytest.raises(SystemExit) as stop:
+                runpy.run_path(str(ROOT / script), run_name="__main__")
+        finally:
+            files.HELD.clear()  # the locks that would have ended with the process
+        return stop.value.code, capfd.readouterr().err
+
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the scripts have that made the runs to compare with
+    yield run_here
+    torch.set_num_threads(threads)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -147,7 +147,7 @@ def draw(drawing: Drawing, title: str) -> Figure:
         axes[1].set_ylabel(drawing.difference(drawing.texts[drawing.baseline]))
     for axis in axes:
         axis.grid(alpha=0.3)
-    axes[-1].set_xlabel("labelled images")
+    axes[-1].set_xlabel("number of labels")
     axes[-1].xaxis.set_major_formatter("{x:,.0f}")
     many = any(len(curve.seeds) > 1 for curve in curves)
     columns = 2 if max(map(len, drawing.texts.values())) > 24 else 3
@@ -285,7 +285,7 @@ def check(out: Path, tables: Tables, read: list[Path]) -> None:
             raise UserError(f"{path} is read, and would be written: choose another --out")
         start = ",".join(columns[:2]).encode()
         if path.exists() and not path.read_bytes().startswith(start):
-            raise UserError(f"{path} is no table of this program: choose another --out")
+            raise UserError(f"{path} is not a table of this program: choose another --out")
 
 
 def cell(value: Any) -> str:

@@ -67,7 +67,7 @@ def draw_cycles(axis: Axes, cycles: Table, classes: Table) -> None:
         for name in ("precision", "recall", "f1"):
             macro = 100 * classes.column(name) @ of_cycle / of_cycle.sum(0)
             axis.plot(labels, macro, "--", lw=1, label=f"macro {name.replace('f', 'F')}")
-    axis.set(xlabel="labelled images", ylabel="test set (%)")
+    axis.set(xlabel="number of labels", ylabel="test set (%)")
     axis.legend()
 
 

@@ -18,7 +18,7 @@ class UserError(Exception):
 
 
 class Waiting(Exception):
-    """A person has to label images before the run goes on. Printed as one line, exit status 3."""
+    """An annotator has to label images before the run can go on. Printed as one line, exit status 3."""
 
 
 class Stopped(BaseException):
@@ -102,7 +102,7 @@ def run_script(main: Callable[[], None]) -> None:
         status = 3
     except Stopped as stop:
         again = "the same command without --restart" if "--restart" in sys.argv else "the same command"
-        print(f"\nstopped by {stop}: {again} goes on from here", file=sys.stderr, flush=True)
+        print(f"\nstopped by {stop}: {again} resumes from here", file=sys.stderr, flush=True)
         status = 128 + stop.number
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to flush

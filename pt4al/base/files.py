@@ -81,7 +81,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     if not path.is_file():
-        raise UserError(f"{path} is no file: move it away")
+        raise UserError(f"{path} is not a regular file: move it away")
     try:
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -100,7 +100,7 @@ def hashed(path: Path) -> Iterator[str]:
         UserError: it is not the same any more at the end.
     """
     if not path.is_file():
-        raise UserError(f"{path} does not exist, or is no file")
+        raise UserError(f"{path} does not exist, or is not a regular file")
     digest = sha256_of(path)
     yield digest
     if sha256_of(path) != digest:

@@ -177,13 +177,13 @@ def add_up(values: Tensor) -> Tensor:
 
 def reduce(values: Tensor, operation: dist.ReduceOp) -> Tensor:
     if world_size() > 1:
-        with talking():
+        with naming_lost_peers():
             dist.all_reduce(values, operation)
     return values
 
 
 @contextlib.contextmanager
-def talking() -> Iterator[None]:
+def naming_lost_peers() -> Iterator[None]:
     """gloo and nccl raise plain RuntimeErrors when another process has gone; here they get a
     name."""
     try:
@@ -243,7 +243,7 @@ def from_main(make: Callable[[], Any]) -> Any:
             box[0] = make()
         except UserError as error:
             box[1] = str(error)
-    with talking():
+    with naming_lost_peers():
         dist.broadcast_object_list(box, src=0)
     if box[1] is not None:
         raise UserError(box[1])
@@ -259,7 +259,7 @@ def check_same(value: Any, what: str) -> None:
     if world_size() == 1:
         return
     texts: list[Any] = [None] * world_size()
-    with talking():
+    with naming_lost_peers():
         dist.all_gather_object(texts, json.dumps(value, sort_keys=True))
     if len(set(texts)) > 1:
         odd = [i for i, text in enumerate(texts) if text != texts[0]]

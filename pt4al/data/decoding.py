@@ -178,6 +178,6 @@ def read_image(path: Path, size: int, resize: str) -> np.ndarray:
     Raises:
         Exception: of any kind, it cannot be read.
     """
-    # By path, Pillow maps uncompressed TIFF files with the sides that a turn will give them.
+    # By path, Pillow maps uncompressed TIFF files with the sides that turning upright will give them.
     with open(path, "rb") as file, Image.open(file, formats=FORMAT_ORDER) as image:
         return to_rgb(image, size, resize)

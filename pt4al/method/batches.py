@@ -41,7 +41,7 @@ def read_losses(path: Path, key: Callable[[str], str] = by_last_three) -> tuple[
         try:
             loss = float(text)
         except ValueError:
-            raise UserError(f"{path} line {number}: {text[:40]!r} is no number") from None
+            raise UserError(f"{path} line {number}: {text[:40]!r} is not a number") from None
         if not 0 <= loss < float("inf"):
             raise UserError(
                 f"{path} line {number}: a loss of {text} cannot be; rotation losses are finite and 0 or more"

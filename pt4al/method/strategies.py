@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pt4al.method.diversity import k_centres, kmeans, spread_outer_products, typical_points
+from pt4al.method.diversity import k_centers, kmeans, spread_outer_products, typical_points
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def random(query: Query) -> Tensor:
 
 
 def coreset(query: Query) -> Tensor:
-    """Greedy k-centres: time and again the candidate farthest from all that is labelled or chosen
+    """Greedy k-centers: time and again the candidate farthest from all that is labelled or chosen
     (Sener and Savarese 2018, algorithm 1; Euclidean distance of features).
 
     The paper refines this start by an integer program for a radius robust to outliers; like most
@@ -120,7 +120,7 @@ def coreset(query: Query) -> Tensor:
     the candidate nearest to the mean (the paper does not say; JordanAsh/badge takes the first).
     Costs O(n d (m + k)) time: 1,000 of 50,000 at d = 512 in seconds.
     """
-    return k_centres(query.features, query.labeled_features, query.k)
+    return k_centers(query.features, query.labeled_features, query.k)
 
 
 def badge(query: Query) -> Tensor:

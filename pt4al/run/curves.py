@@ -173,7 +173,7 @@ def read_curve_table(path: Path) -> dict[str, Curve]:
                     raise ValueError(f"labels or accuracies of {name} are out of order or range")
             curves[name] = Curve(name, [], seeds, labels, accuracy)
     except (KeyError, ValueError) as error:
-        raise UserError(f"{path} is no table of curves of this program: {error}") from None
+        raise UserError(f"{path} is not a table of curves of this program: {error}") from None
     if not curves:
         raise UserError(f"{path} holds no curve")
     return curves

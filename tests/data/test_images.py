@@ -33,11 +33,9 @@ from pt4al.data.transforms import (
     CIFAR10_STD,
     channel_statistics,
     crop_and_flip,
-    normalisation,
-    normaliser,
-    turn,
+    normalizer,
 )
-from pt4al.train.seeding import crop_draws, epoch_order, turn_draws
+from pt4al.train.seeding import crop_draws, epoch_order, rotation_draws
 
 CPU = torch.device("cpu")
 
@@ -53,7 +51,7 @@ def some_images(n: int, size: int = 32) -> torch.Tensor:
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=12))
 def test_turn_is_rot90_of_each_image(turns: list[int]):
     images = some_images(len(turns))
-    for image, k, turned in zip(images, turns, turn(images, torch.tensor(turns)), strict=True):
+    for image, k, turned in zip(images, turns, rotate(images, torch.tensor(turns)), strict=True):
         assert torch.equal(turned, torch.rot90(image, k, (1, 2)))
 
 
@@ -79,7 +77,7 @@ def test_crop_draws_cover_all_offsets_and_flip_half():
 
 def test_normalise_is_torchvisions():
     images = some_images(4)
-    ours = normaliser(list(CIFAR10_MEAN), list(CIFAR10_STD), CPU)(images)
+    ours = normalizer(list(CIFAR10_MEAN), list(CIFAR10_STD), CPU)(images)
     theirs = tv.normalize(images.float() / 255, CIFAR10_MEAN, CIFAR10_STD)
     assert torch.equal(ours, theirs)
 
@@ -101,7 +99,7 @@ def test_order_of_two_images_does_not_depend_on_the_others():
 
 
 def test_turn_draws_give_each_image_its_four_turns_once():
-    turns = turn_draws(0, 5000, 1)
+    turns = rotation_draws(0, 5000, 1)
     assert turns.sort(1).values.tolist() == [[0, 1, 2, 3]] * 5000
     # Every turn is first for a quarter of the images: 1,250, standard deviation 31. The margin is 5 of those.
     assert (torch.bincount(turns[:, 0]) - 1250).abs().max() < 155
@@ -148,13 +146,13 @@ def test_constants_are_those_that_are_asked_for():
     rgb = Images(pixels, torch.zeros(4, dtype=torch.int64), list("abcd"), ["0", "1"], CPU)
     bgr = replace(rgb, pixels=pixels.flip(3))
     folder = Config(dataset="folder")
-    mean, std = normalisation(folder, rgb)
+    mean, std = normalization(folder, rgb)
     assert mean == pytest.approx([15 / 255, 105 / 255, 205 / 255]) and std[0] > 0
-    assert normalisation(replace(folder, channel_order="bgr"), bgr) == (mean, std)
+    assert normalization(replace(folder, channel_order="bgr"), bgr) == (mean, std)
     cifar10 = list(CIFAR10_MEAN), list(CIFAR10_STD)
-    assert normalisation(replace(folder, normalization="cifar10"), rgb) == cifar10
-    assert normalisation(Config(), rgb) == cifar10
-    assert normalisation(Config(normalization="computed"), rgb) == (mean, std)
+    assert normalization(replace(folder, normalization="cifar10"), rgb) == cifar10
+    assert normalization(Config(), rgb) == cifar10
+    assert normalization(Config(normalization="computed"), rgb) == (mean, std)
 
 
 # --- a reader that somebody adds

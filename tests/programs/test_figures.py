@@ -204,14 +204,14 @@ def test_curves_over_other_ranges_are_told_apart(tmp_path: Path, curves: Curves)
 @pytest.mark.parametrize(
     ("out", "said"),
     [
-        ("x.csv", "x.csv is no table of this program"),
+        ("x.csv", "x.csv is not a table of this program"),
         ("x", "x: the name of a picture ends in .png"),
         ("x.pgf", "x.pgf: the name of a picture ends in .png"),
         ("folder", "folder: the name of a picture ends in .png"),
         ("folder.png", "folder.png is a folder"),
         ("taken.png", "taken.csv is a folder"),
-        ("a/m/cycles.png", "a/m/cycles.csv is no table of this program"),
-        ("mine.png", "mine_differences.csv is no table of this program"),
+        ("a/m/cycles.png", "a/m/cycles.csv is not a table of this program"),
+        ("mine.png", "mine_differences.csv is not a table of this program"),
         ("a/m/cycles.csv/x.png", "a/m/cycles.csv"),
     ],
 )
@@ -256,8 +256,8 @@ def test_a_table_of_curves_is_as_good_as_its_runs(tmp_path: Path, curves: Curves
         ("all.csv runs/m --out all.png --baseline b", "all.csv is read, and would be written"),
         ("all.csv --out new.csv", "new.csv: the name of a picture ends in .png"),
         ("all.csv s0/a", "all.csv holds a, which is given once more"),
-        ("all_differences.csv", "all_differences.csv is no table of curves of this program: 'labels'"),
-        ("s0/a/cycles.csv", "s0/a/cycles.csv is no table of curves of this program: 'method'"),
+        ("all_differences.csv", "all_differences.csv is not a table of curves of this program: 'labels'"),
+        ("s0/a/cycles.csv", "s0/a/cycles.csv is not a table of curves of this program: 'method'"),
     ],
 )
 def test_tables_that_cannot_be_used(tmp_path: Path, curves: Curves, refusal: Curves, command: str, said: str):

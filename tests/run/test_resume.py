@@ -37,11 +37,11 @@ def test_main_goes_on_exactly_after_a_signal(finished: Path, tmp_path: Path, num
     process = stop_after(folder, 5, number, saving_share=math.inf if killed else -1)
     assert process.returncode == (-9 if killed else 128 + number)
     if not killed:
-        assert "the same command goes on from here" in process.stderr.read()
+        assert len(process.stderr.read().strip().splitlines()) == 1
         state = load_checkpoint(folder / LAST)
         assert (state["cycle"], state["finished_epoch"]) >= (1, 1)
     assert differences(folder, finished)
-    assert "going on after epoch" in run_tiny(folder, "main.py").stdout
+    assert epochs_of(run_tiny(folder, "main.py").stdout)[0] >= ((1, 1) if killed else (1, 2))
     assert differences(folder, finished) == []
 
 
