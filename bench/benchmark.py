@@ -10,7 +10,8 @@ median counts, the spread is (max - min) / median.
 --picks measures the query strategies alone, beside the scoring: seconds and
 memory to choose 1,000 of 50,000 images by 512 features, 9,000 being labelled.
 --folding measures scoring with batch norm folded into the convolutions and
-without.
+without. --decoding measures how JPEG files become pixels, beside a loop of one
+thread and a DataLoader with a worker per core.
 
 Reads:   nothing: it makes its images, in a temporary folder
 Writes:  nothing: it prints a table, or JSON
@@ -19,6 +20,7 @@ Run:     python bench/benchmark.py               about 15 minutes on 2 CPU cores
          python bench/benchmark.py --width 16    about 5 minutes
          python bench/benchmark.py --picks       about 6 minutes
          python bench/benchmark.py --folding     about 3 minutes
+         python bench/benchmark.py --decoding    about 3 minutes
 """
 
 import argparse
@@ -48,6 +50,7 @@ from loader import load_images
 from models import build
 from pt4al.base import processes
 from pt4al.base.console import Parser, run_script
+from pt4al.data.decoding import count_workers, decode, read_image
 from pt4al.data.transforms import CIFAR10_MEAN, CIFAR10_STD
 from pt4al.method.classifier import Classification
 from pt4al.method.pretext import ROTATIONS, rotation_scores, rotation_task
@@ -320,6 +323,54 @@ def measure_folding(options: argparse.Namespace) -> list[dict[str, object]]:
     return table
 
 
+# --- decoding
+
+
+class JpegFiles(Dataset):
+    """One file at a time, by the function that ours calls too."""
+
+    def __init__(self, paths: list[Path], size: int) -> None:
+        self.paths, self.size = paths, size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return read_image(self.paths[i], self.size, "crop")
+
+
+def write_jpegs(folder: Path, n: int, width: int, height: int) -> list[Path]:
+    """n images of noise on smooth colors, quality 90."""
+    source, paths = np.random.default_rng(0), [folder / f"{width} {i}.jpg" for i in range(n)]
+    for path in paths:
+        smooth = Image.fromarray(source.integers(128, size=(8, 8, 3), dtype=np.uint8)).resize((width, height))
+        noise = source.integers(64, size=(height, width, 3), dtype=np.uint8)
+        Image.fromarray(np.asarray(smooth) + noise).save(path, quality=90)
+    return paths
+
+
+def measure_decoding(repeats: int, folder: Path) -> list[dict[str, object]]:
+    """Images a second at the sizes of CIFAR-10, Tiny ImageNet and photographs; orders alternate."""
+    table = []
+    for width, height, n in ((32, 32, 4000), (64, 64, 4000), (4000, 3000, 40)):
+        paths, config = write_jpegs(folder, n, width, height), replace(CIFAR10, img_size=min(width, 64))
+        files = JpegFiles(paths, config.img_size)
+        workers, batch = count_workers(0, n), n // 100 + 1
+        loader = DataLoader(files, batch, num_workers=workers, collate_fn=np.stack)
+        ways = {
+            "ours": lambda paths=paths, config=config: decode(paths, config, "images", 2**40),
+            "loop": lambda files=files: [files[i] for i in range(len(files))],
+            "DataLoader": lambda loader=loader: list(loader),
+        }
+        rates: dict[str, list[float]] = {who: [] for who in ways}
+        for repeat in range(repeats):
+            for who in list(ways)[:: -1 if repeat % 2 else 1]:
+                rates[who].append(n / seconds(ways[who], torch.device("cpu")))
+        medians = {who: statistics.median(rate) for who, rate in rates.items()}
+        table.append({"what": f"{width} x {height}", **medians})
+    return table
+
+
 def print_table(title: str, table: list[dict[str, object]]) -> None:
     """Rows of the same keys."""
     print(f"{title}, median of the repeats; load of the machine {os.getloadavg()[0]:.1f}")
@@ -343,14 +394,20 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--picks", action="store_true", help="the query strategies alone")
     parser.add_argument("--folding", action="store_true", help="batch norm folded, alone")
+    parser.add_argument("--decoding", action="store_true", help="the decoding of image files, alone")
     options = parser.parse_args()
-    if options.picks or options.folding:
-        table = measure_picks(options.repeats) if options.picks else measure_folding(options)
-        title = "seconds to pick" if options.picks else "images per second, scoring"
-        print(json.dumps(table, indent=2)) if options.json else print_table(title, table)
-        return
     with tempfile.TemporaryDirectory() as folder:
-        table = measure(options, Path(folder))
+        if options.picks:
+            title, table = "seconds to pick", measure_picks(options.repeats)
+        elif options.folding:
+            title, table = "images per second, scoring", measure_folding(options)
+        elif options.decoding:
+            title, table = "images per second, decoding", measure_decoding(options.repeats, Path(folder))
+        else:
+            title, table = "", measure(options, Path(folder))
+    if title and not options.json:
+        print_table(title, table)
+        return
     if options.json:
         print(json.dumps(table, indent=2))
         return
