@@ -1,171 +1,167 @@
-"""Every parameter of PT4AL and its presets. This is the file to edit.
+"""Every option of PT4AL and its presets. This is the file to edit.
 
     python SCRIPT.py [PRESET] [--field value ...]
 
 Change a default below, or override it by a flag; `--help` on a script lists those that it uses.
 What a run used is stored in its `config.json`. "Paper" is Yi et al., ECCV 2022; "released code" is
 the authors' repository; "ours" is neither.
+
+An option is added here and nowhere else: a field with its default, the scripts that use it, and its
+text. Flag, checks, `--help` and the records of runs follow from that.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-Dataset = Literal["cifar10", "cifar100", "digits", "folder", "unlabeled"]
-StrategyName = Literal[
-    "confidence",
-    "normalized_confidence",
-    "entropy",
-    "margin",
-    "class_balanced",
-    "interval",
-    "random",
-    "coreset",
-    "badge",
-    "typiclust",
-]
+# Who uses an option. The other scripts accept it, without effect.
+ROTATION, MAKE_BATCHES, MAIN = {"rotation.py"}, {"make_batches.py"}, {"main.py"}
+MAIN_PT4AL, WHOLE_DATASET, SHOW_BATCHES = {"main_pt4al.py"}, {"whole_dataset.py"}, {"show_batches.py"}
+CLASSIFIER = MAIN | MAIN_PT4AL | WHOLE_DATASET
+TRAINING = ROTATION | CLASSIFIER
+STEPS = TRAINING | MAKE_BATCHES
+ALL = STEPS | SHOW_BATCHES
+
+
+def option(
+    default: Any, scripts: set[str], text: str, *, group: str = "", how: bool = False, **limits: float
+) -> Any:
+    """A field of `Config`.
+
+    Args:
+        scripts: those that use it.
+        text: what `--help` says of it.
+        group: heading for this field and those below it.
+        how: it says where or how to compute, not what, so a run can be resumed with another value.
+        limits: of a number: `least` and `most` are allowed themselves, `above` and `below` are not.
+    """
+    known = {"scripts": scripts, "text": " ".join(text.split()), "group": group, "how": how, "limits": limits}
+    return field(default=default, metadata=known)
 
 
 @dataclass(frozen=True)
 class Config:
     """Frozen: derive another with `dataclasses.replace`."""
 
-    # --- data
-    dataset: Dataset = "cifar10"
-    """cifar10, cifar100 (downloaded), digits (comes with scikit-learn), folder:
-    DATA_DIR/train/CLASS/*, DATA_DIR/test/CLASS/*; or unlabeled: DATA_DIR/pool/**, which a person
-    labels in DATA_DIR/labels.csv."""
-    data_dir: str = "./DATA"
-    """Where data sets are or are downloaded to; the first part of every image id."""
-    img_size: int = 32
-    """Pixels a side of every image (paper: 32)."""
-    resize: Literal["crop", "squash"] = "crop"
-    """How an image that is not square becomes so: crop (the shorter side to img_size, then the
-    centre), or squash (which tells a network which way is up)."""
-    channel_order: Literal["rgb", "bgr"] = "rgb"
-    """bgr: swap the channels but normalise with RGB constants, as the released code's cv2.imread
-    does."""
-    normalization: Literal["auto", "computed", "cifar10"] = "auto"
-    """Mean and standard deviation of the channels: cifar10's (released code, whatever is read),
-    computed from the training images, or auto: cifar10's for cifar10, else computed."""
-    imbalance: float = 1.0
-    """How many times larger the first class of the pool is than the last: an exponential long tail,
-    cut by seed (Cui et al. 2019); 1: the pool as it is."""
-    resident_share: float = 0.5
-    """Images above this share of the device's memory stay on the host, mapped from a temporary
-    file, and stream over (0: always stream; ours)."""
+    # fmt: off
+    dataset: str = option("cifar10", ALL, group="data", text="""
+        cifar10, cifar100: downloaded. digits: comes with scikit-learn. folder: DATA_DIR/train/CLASS/*
+        and DATA_DIR/test/CLASS/*. unlabeled: DATA_DIR/pool/**, which an annotator labels in
+        DATA_DIR/labels.csv.""")
+    data_dir: str = option("./DATA", ALL, how=True, text="""
+        Where data sets are, or are downloaded to; the first part of every image id.""")
+    img_size: int = option(32, ALL, least=16, most=512, text="""
+        Height and width of every image in pixels (paper: 32).""")
+    resize: Literal["crop", "squash"] = option("crop", ALL, text="""
+        How an image is made square. crop: its shorter side becomes img_size, and the centre is kept.
+        squash: both sides do, which reveals to a network which way is up.""")
+    channel_order: Literal["rgb", "bgr"] = option("rgb", ALL, text="""
+        rgb, or bgr: channels swapped, but normalised with RGB constants (released code, by cv2.imread).""")
+    normalization: Literal["auto", "computed", "cifar10"] = option("auto", STEPS, text="""
+        Mean and standard deviation of the channels. cifar10: those of CIFAR-10, whatever is read
+        (released code). computed: from the training images. auto: cifar10 for CIFAR-10, else computed.""")
+    imbalance: float = option(1.0, ALL, least=1, most=10**6, text="""
+        Size of the first class of the pool divided by that of the last: an exponential long tail, cut
+        by seed (Cui et al. 2019). 1: the pool as it is.""")
+    resident_share: float = option(0.5, ALL, how=True, least=0, most=10**6, text="""
+        Share of the device's memory that images may fill. More of them stay on the host, in a
+        memory-mapped file, and are streamed. 0: always stream (ours).""")
 
-    # --- experiment
-    experiment: str = ""
-    """Name of the folders under checkpoint/, loss/ and runs/; empty: DATASET-seedSEED."""
-    run_name: str = ""
-    """Name of the run folder; empty: main-STRATEGY, cold-start-FIRST_PICK, whole-dataset or
-    rotation."""
-    seed: int = 0
-    """All randomness is a function of this, the purpose, the cycle and the epoch (the released code
-    has none)."""
-    restart: bool = False
-    """Delete what this run left behind and begin anew, instead of going on or refusing."""
+    experiment: str = option("", ALL, how=True, group="experiment", text="""
+        Name of the folders under checkpoint/, loss/ and runs/. Empty: DATASET-seedSEED.""")
+    run_name: str = option("", TRAINING, how=True, text="""
+        Name of the run's folder. Empty: main-STRATEGY, cold-start-FIRST_PICK, whole-dataset or
+        rotation.""")
+    seed: int = option(0, ALL, least=0, most=2**63 - 1, text="""
+        All randomness is a function of the seed, the purpose, the cycle and the epoch (released code:
+        no seed).""")
+    restart: bool = option(False, STEPS, how=True, text="""
+        Delete what this run left behind and start over, instead of resuming it.""")
 
-    # --- network
-    depth: Literal[18, 34, 50] = 18
-    """Layers of the ResNet (paper: 18)."""
-    width: int = 64
-    """Channels of its first stage (paper: 64); arithmetic grows with the square."""
-    sync_batchnorm: bool = False
-    """Share batch-norm statistics over processes (several GPUs only)."""
+    depth: Literal[18, 34, 50] = option(18, STEPS, group="network", text="""
+        Layers of the ResNet: 18, 34 or 50 (paper: 18).""")
+    width: int = option(64, STEPS, least=1, most=4096, text="""
+        Channels of its first stage (paper: 64). Arithmetic grows with the square of the width.""")
 
-    # --- optimiser
-    lr: float = 0.1
-    """Learning rate of SGD at the start of every cycle (paper: 0.1)."""
-    momentum: float = 0.9
-    """Momentum of SGD (paper: 0.9)."""
-    weight_decay: float = 5e-4
-    """L2 penalty of SGD (paper: 5e-4)."""
+    lr: float = option(0.1, TRAINING, group="optimiser", above=0, below=float("inf"), text="""
+        Learning rate of SGD at the start of every cycle (paper: 0.1).""")
+    momentum: float = option(0.9, TRAINING, least=0, below=1, text="""
+        Momentum of SGD (paper: 0.9).""")
+    weight_decay: float = option(5e-4, TRAINING, least=0, most=10**6, text="""
+        L2 penalty of SGD (paper: 5e-4).""")
 
-    # --- pretext task
-    rotation_epochs: int = 15
-    """Epochs of rotation training (paper: 15)."""
-    rotation_batch_size: int = 256
-    """Images a step; each passes four times, once for each quarter turn (released code: 256)."""
-    rotation_milestones: tuple[int, ...] = (30, 60, 90)
-    """Epochs at which the rate falls tenfold (released code: 30 60 90, never reached)."""
+    rotation_epochs: int = option(15, ROTATION, group="pretext task", least=1, most=10**6, text="""
+        Epochs of rotation training (paper: 15).""")
+    rotation_batch_size: int = option(256, ROTATION, least=1, most=10**6, text="""
+        Batch size in images; each image passes in all four rotations (released code: 256).""")
+    rotation_milestones: tuple[int, ...] = option((30, 60, 90), ROTATION, text="""
+        Epochs at which the learning rate is divided by 10 (released code: 30 60 90, never reached).""")
 
-    # --- batches
-    num_batches: int = 10
-    """Parts that the sorted pool is cut into (paper: 10)."""
-    sort: Literal["numeric", "lexicographic", "ascending", "shuffled", "interleaved"] = "numeric"
-    """numeric: hardest first (paper); lexicographic: as text, so that 9.9e-05 ranks above 4.41
-    (released code). Controls (ours): ascending: easiest first; shuffled: at random, by seed.
-    interleaved (ours): hardest first, dealt out in turn, so that every batch spans all losses."""
-    losses: str = ""
-    """Sort this loss file instead of computing losses; needs no weights and no data set."""
+    num_batches: int = option(
+        10, MAKE_BATCHES | MAIN | MAIN_PT4AL | SHOW_BATCHES, group="batches", least=1, most=10**6, text="""
+        Number of batches that the sorted pool is cut into (paper: 10).""")
+    sort: Literal["numeric", "lexicographic", "ascending", "shuffled", "interleaved"] = option(
+        "numeric", MAKE_BATCHES | MAIN | MAIN_PT4AL | SHOW_BATCHES, text="""
+        Order of the pool by loss. numeric: hardest first (paper). lexicographic: as text, so that 9.9e-05
+        ranks above 4.41 (released code). interleaved (ours): hardest first, dealt out in turn, so that
+        every batch spans all losses. Controls (ours): ascending, easiest first; shuffled, by seed.""")
+    losses: str = option("", MAKE_BATCHES, how=True, text="""
+        Sort this loss file instead of computing losses. Needs no weights and no data set.""")
 
-    # --- active learning
-    strategy: StrategyName = "confidence"
-    """Query strategy from cycle 1 on (paper: confidence; released code: normalized_confidence).
-    coreset, badge and typiclust spread their picks; typiclust needs the weights of rotation.py."""
-    candidates: Literal["batch", "all"] = "batch"
-    """What a cycle chooses from: its batch (paper), or every image still unlabelled (the classical
-    setting)."""
-    first_pick: Literal["interval", "random", "typiclust"] = "interval"
-    """How cycle 0 chooses, with no classifier yet: at even intervals of loss rank (paper), at
-    random, or what is typical by the features of rotation.py's network (ours)."""
-    cycles: int = 10
-    """Active-learning cycles (paper: 10)."""
-    labels_per_cycle: int | None = None
-    """Images labelled a cycle; None: a fifth of a batch (paper: 1,000 of 5,000)."""
-    test_labels: int = 0
-    """Images of an unlabeled pool drawn to test by, asked for first; the same for all strategies
-    (0: none, or DATA_DIR/test/CLASS/*)."""
-    cold_start_batch: int = 0
-    """The batch that main_pt4al.py takes its labelled set from, 0 being the hardest (released code:
-    5)."""
+    strategy: str = option("confidence", MAIN, group="active learning", text="""
+        Query strategy from cycle 1 on (paper: confidence; released code: normalized_confidence).
+        coreset, badge and typiclust choose for diversity; typiclust needs the weights of rotation.py.""")
+    candidates: Literal["batch", "all"] = option("batch", MAIN, text="""
+        What a cycle chooses from. batch: its batch (paper). all: every unlabelled image, as active
+        learning usually does.""")
+    first_pick: str = option("interval", MAIN | MAIN_PT4AL, text="""
+        How cycle 0 chooses, before there is a classifier. interval: at even intervals of loss rank
+        (paper). random: random sampling. typiclust: typical by the features of rotation.py (ours).""")
+    cycles: int = option(10, MAIN, least=1, most=10**6, text="""
+        Active-learning cycles (paper: 10).""")
+    labels_per_cycle: int | None = option(None, MAIN | MAIN_PT4AL, least=1, most=10**9, text="""
+        Images labelled per cycle. none: a fifth of a batch (paper: 1,000 of 5,000).""")
+    test_labels: int = option(0, CLASSIFIER, least=0, most=10**9, text="""
+        Images of an unlabeled pool that are drawn as its test set and labelled first, the same for all
+        strategies. 0: no test set, or DATA_DIR/test/CLASS/*.""")
+    cold_start_batch: int = option(0, MAIN_PT4AL, least=0, most=10**6, text="""
+        Batch that main_pt4al.py takes its labelled set from; 0 is the hardest (released code: 5).""")
 
-    # --- classifier
-    epochs: int = 200
-    """Epochs a cycle (paper: 200)."""
-    min_epoch_images: int = 0
-    """An epoch passes over the labelled images as often as it takes to show so many, each pass in an
-    order and with crops of its own; 0: once (paper)."""
-    batch_size: int = 128
-    """Images a step, over all processes together (paper: 128)."""
-    milestones: tuple[int, ...] = (160,)
-    """Epochs of a cycle at which the rate falls tenfold (paper: 160)."""
-    crop_padding: int = 4
-    """Pixels of black around an image before the random crop (paper: 4); 0: no crop."""
-    flip: bool = True
-    """Mirror half of the training images left to right (paper: yes; wrong for digits)."""
-    init: Literal["warm", "scratch"] = "scratch"
-    """A cycle starts from the previous cycle's weights (released code), or from a fresh network (so
-    the authors when asked; the paper does not say)."""
-    select: Literal["best", "last"] = "last"
-    """Weights a cycle is judged by and samples with: best epoch on the test set (released code), or
-    the last epoch, so that no test image decides anything."""
+    epochs: int = option(200, CLASSIFIER, group="classifier", least=1, most=10**6, text="""
+        Epochs per cycle (paper: 200).""")
+    min_epoch_images: int = option(0, CLASSIFIER, least=0, most=10**9, text="""
+        An epoch repeats the labelled images, each time in another order and with other crops, until it
+        has shown at least so many. 0: it shows them once (paper).""")
+    batch_size: int = option(128, CLASSIFIER, least=1, most=10**6, text="""
+        Batch size, over all processes together (paper: 128).""")
+    milestones: tuple[int, ...] = option((160,), CLASSIFIER, text="""
+        Epochs of a cycle at which the learning rate is divided by 10 (paper: 160).""")
+    crop_padding: int = option(4, CLASSIFIER, least=0, most=511, text="""
+        Pixels of black around an image before the random crop (paper: 4). 0: no crop.""")
+    flip: bool = option(True, CLASSIFIER, text="""
+        Mirror half of the training images left to right (paper: yes; wrong for digits).""")
+    init: Literal["warm", "scratch"] = option("scratch", MAIN, text="""
+        How a cycle starts. scratch: with a new network (so the authors, when asked; the paper does not
+        say). warm: with the weights of the cycle before (released code).""")
+    select: Literal["best", "last"] = option("last", CLASSIFIER, text="""
+        Epoch whose weights a cycle is judged by and samples with. last: so that no test image decides
+        anything. best: the best on the test set (released code).""")
 
-    # --- running
-    eval_every: int = 1
-    """Epochs between evaluations on the test set; the last epoch of a cycle is always evaluated
-    (released code: 1)."""
-    eval_batch_size: int = 500
-    """Images a forward pass when scoring; changes results by float32 rounding at most (released
-    code: 1)."""
-    checkpoint_every: int = 10
-    """Epochs between savings of last.pth and the CSV files (ours); saved less often where that would
-    take over 2 % of the time. A stop by signal saves the last whole epoch."""
-    tensorboard: bool = False
-    """Write what the CSV files hold for TensorBoard too (needs the package tensorboard)."""
-    device: str = "auto"
-    """auto (CUDA where there is one), cpu, cuda, cuda:N."""
-    precision: Literal["auto", "float32", "bf16"] = "auto"
-    """Of training and of test accuracy; auto: bf16 where the device has it. What ranks images is
-    always float32."""
-    compile: bool = False
-    """torch.compile the network (ours)."""
-    deterministic: bool = False
-    """Refuse GPU kernels whose result differs from run to run (slower; the CPU needs no flag)."""
-    threads: int = 0
-    """CPU threads a process; 0: torch's choice."""
+    eval_every: int = option(1, TRAINING, group="running", least=1, most=10**6, text="""
+        Epochs between evaluations on the test set; the last epoch of a cycle is always evaluated
+        (released code: 1).""")
+    eval_batch_size: int = option(500, STEPS, how=True, least=1, most=10**6, text="""
+        Batch size of scoring; changes results by float32 rounding at most (released code: 1).""")
+    device: str = option("auto", STEPS, how=True, text="""
+        auto (CUDA where there is one), cpu, cuda or cuda:N.""")
+    precision: Literal["auto", "float32", "bf16"] = option("auto", TRAINING, text="""
+        Of training and of test accuracy. auto: bf16 where the device has it, else float32. What ranks
+        images is always float32.""")
+    deterministic: bool = option(False, STEPS, how=True, text="""
+        Refuse GPU kernels whose results differ from run to run (slower; no need on a CPU).""")
+    threads: int = option(0, ALL, how=True, least=0, most=1024, text="""
+        CPU threads per process, also to decode images. 0: torch's choice; to decode, one per core.""")
+    # fmt: on
 
     @property
     def experiment_name(self) -> str:
@@ -199,23 +195,14 @@ CIFAR10_OFFICIAL = replace(
 # 30 epochs of 1,000 images are 240 steps, which train nothing: what differs between two early cycles
 # is then how little each has trained. 16 epochs of 6,400 images or more are at least 800 steps: a
 # first look, too short for hard images (docs/results.md).
-CIFAR10_CPU = replace(
-    CIFAR10,
-    width=16,
-    epochs=16,
-    min_epoch_images=6400,
-    milestones=(13,),
-    eval_every=4,
-    checkpoint_every=1,
-)
-# With 28 labels a pass is two steps, hence the floor of ten; at a rate of 0.1 the running statistics
-# of so few images lag behind.
+CIFAR10_CPU = replace(CIFAR10, width=16, epochs=16, min_epoch_images=6400, milestones=(13,), eval_every=4)
+# With 28 labels a pass is two steps, hence the floor of ten. At a learning rate of 0.1 the running
+# statistics of so few images lag behind.
 DIGITS = replace(
     CIFAR10,
     dataset="digits",
     img_size=16,
     width=16,
-    rotation_epochs=15,
     rotation_batch_size=64,
     epochs=30,
     min_epoch_images=160,
@@ -225,7 +212,6 @@ DIGITS = replace(
     crop_padding=1,
     flip=False,
     eval_every=5,
-    checkpoint_every=20,
 )
 
 PRESETS = {

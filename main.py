@@ -13,9 +13,9 @@ Writes:  checkpoint/EXP/RUN/main_<cycle>.pth   weights that the cycle is judged
                                                cycles.csv, per_class.csv,
                                                labeled/
 
-With --dataset unlabeled a person labels: main.py writes to_label.csv, ends with
-exit status 3, and the same command goes on from PHOTOS/labels.csv; at the end
-it writes predictions.csv (docs/own_images.md).
+With --dataset unlabeled an annotator labels: main.py writes to_label.csv and ends
+with exit status 3. Give the same command again when the labels are there. At the
+end it writes predictions.csv (docs/own_images.md).
 
 Run:     python main.py digits                 about a minute on 2 CPU cores
          python main.py                        CIFAR-10 as in the paper, GPU
@@ -23,26 +23,21 @@ Run:     python main.py digits                 about a minute on 2 CPU cores
                                                the random baseline: no batches
 """
 
-if __name__ == "__main__":
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while torch is imported; then run_script's
-
 from functools import partial
 
-from loader import load_images
+from loader import READERS, load_images
 from pt4al.base import processes
 from pt4al.base.console import run_script
 from pt4al.method.batches import find_batches
 from pt4al.method.learner import Learner, labels_per_cycle
 from pt4al.method.pretext import load_pretext
-from pt4al.method.strategies import PRETEXT, STRATEGIES
+from pt4al.method.strategies import FIRST_PICKS, STRATEGIES
 from pt4al.run.command_line import from_command_line
 from pt4al.run.run_folder import RunFolder
 
 
 def main() -> None:
-    config = from_command_line(__doc__)
+    config = from_command_line(__doc__, dataset=READERS, strategy=STRATEGIES, first_pick=FIRST_PICKS)
     device = processes.start(config)
     pool, test = load_images(config, device)
     by_batch = config.candidates == "batch"
@@ -52,7 +47,7 @@ def main() -> None:
     everything = [i for batch in batches for i in batch] or pool.eligible(range(len(pool)))
     k = labels_per_cycle(config, len(everything), batches if by_batch else [], config.cycles)
 
-    needs_pretext = {config.first_pick, config.strategy} & PRETEXT
+    needs_pretext = "pretext" in {STRATEGIES[x].looks_at for x in (config.first_pick, config.strategy)}
     pretext = load_pretext(config, pool) if needs_pretext else None
 
     with RunFolder(config, "main.py", f"main-{config.strategy}") as run:
@@ -65,7 +60,7 @@ def main() -> None:
                 name = config.first_pick if cycle == 0 else config.strategy
                 query = learner.query(name, candidates, k)
                 # One process chooses for all of them.
-                picks = processes.from_main(partial(STRATEGIES[name], query))
+                picks = processes.from_main(partial(STRATEGIES[name].pick, query))
                 learner.label([candidates[i] for i in picks])
             learner.train()
         if not pool.labels_known:

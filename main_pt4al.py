@@ -1,5 +1,5 @@
-"""Cold start: one labelled set, chosen with no labels at all from the losses of
-the pretext task, and trained on once.
+"""Cold start: one labelled set, chosen by the losses of the pretext task without
+any label, and trained on once.
 
 Reads:   loss/EXP/batch_<i>.txt, the training and test images;
          checkpoint/EXP/rotation.pth where typiclust chooses
@@ -13,26 +13,21 @@ Run:     python main_pt4al.py digits       a few seconds on 2 CPU cores
                                            from the whole pool
 """
 
-if __name__ == "__main__":
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while torch is imported; then run_script's
-
 from functools import partial
 
-from loader import load_images
+from loader import READERS, load_images
 from pt4al.base import processes
 from pt4al.base.console import run_script
 from pt4al.method.batches import find_batches
 from pt4al.method.learner import Learner, labels_per_cycle
 from pt4al.method.pretext import load_pretext
-from pt4al.method.strategies import PRETEXT, STRATEGIES
+from pt4al.method.strategies import FIRST_PICKS, STRATEGIES
 from pt4al.run.command_line import from_command_line
 from pt4al.run.run_folder import RunFolder
 
 
 def main() -> None:
-    config = from_command_line(__doc__)
+    config = from_command_line(__doc__, dataset=READERS, strategy=STRATEGIES, first_pick=FIRST_PICKS)
     device = processes.start(config)
     pool, test = load_images(config, device)
     if config.first_pick == "interval":
@@ -41,7 +36,8 @@ def main() -> None:
     else:
         batches, made_from, candidates = [], {}, pool.eligible(range(len(pool)))
     k = labels_per_cycle(config, len(pool), batches, cycles=1)
-    pretext = load_pretext(config, pool) if config.first_pick in PRETEXT else None
+    strategy = STRATEGIES[config.first_pick]
+    pretext = load_pretext(config, pool) if strategy.looks_at == "pretext" else None
 
     with RunFolder(config, "main_pt4al.py", f"cold-start-{config.first_pick}") as run:
         learner = Learner(config, run, pool, test, 1, pretext)
@@ -49,7 +45,7 @@ def main() -> None:
         while not learner.finished:
             if not learner.has_labels:
                 query = learner.query(config.first_pick, candidates, k)
-                picks = processes.from_main(partial(STRATEGIES[config.first_pick], query))
+                picks = processes.from_main(partial(strategy.pick, query))
                 learner.label([candidates[i] for i in picks])
             learner.train()
         if not pool.labels_known:

@@ -13,11 +13,6 @@ Run:     python make_batches.py digits     a few seconds
                                            the released code's batches
 """
 
-if __name__ == "__main__":
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while torch is imported; then run_script's
-
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -25,13 +20,14 @@ from typing import Any
 import torch
 
 from config import Config
-from loader import key_rule, load_images
+from loader import READERS, key_rule, load_images
 from pt4al.base import processes
 from pt4al.base.console import UserError, run_script
 from pt4al.base.files import hashed, lock_folder, sha256_of, write_csv, write_json, write_lines
 from pt4al.data.ids import class_of, sort_classes
 from pt4al.method.batches import batch_files, read_losses, read_note, sort_pool, split
 from pt4al.method.pretext import find_pretext, load_pretext, rotation_scores
+from pt4al.method.strategies import FIRST_PICKS, STRATEGIES
 from pt4al.run.command_line import from_command_line
 from pt4al.run.record import Record, compare, make_record
 
@@ -39,8 +35,8 @@ CLASSES = "class_distribution.csv"
 
 
 def main() -> None:
-    config = from_command_line(__doc__)
-    device = processes.start(config)
+    config = from_command_line(__doc__, dataset=READERS, strategy=STRATEGIES, first_pick=FIRST_PICKS)
+    device = processes.start(config, trains=False)
     if config.losses:
         with hashed(Path(config.losses)) as digest:
             losses, ids = read_losses(Path(config.losses), key_rule(config))
@@ -86,10 +82,10 @@ def write_batches(config: Config, record: Record, lines: list[str], batches: lis
         found = {path.name: sha256_of(path) for path in files}
         if changed := [name for name in found if written and written.get(name) != found[name]]:
             raise UserError(
-                f"{folder}/{changed[0]} is no longer as make_batches.py wrote it: --restart writes it anew"
+                f"{folder}/{changed[0]} is no longer as make_batches.py wrote it: --restart writes it again"
             )
         if written and written == found:
-            processes.say(f"{folder} is finished: nothing to do; --restart begins anew")
+            processes.say(f"{folder} is finished: nothing to do; --restart starts over")
             return
     elif (files or (folder / CLASSES).exists()) and not config.restart:
         raise UserError(

@@ -9,21 +9,17 @@ Writes:  checkpoint/EXP/whole-dataset/main_0.pth
 Run:     python whole_dataset.py digits    about a minute on 2 CPU cores
 """
 
-if __name__ == "__main__":
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while torch is imported; then run_script's
-
-from loader import load_images
+from loader import READERS, load_images
 from pt4al.base import processes
 from pt4al.base.console import run_script
 from pt4al.method.learner import Learner
+from pt4al.method.strategies import FIRST_PICKS, STRATEGIES
 from pt4al.run.command_line import from_command_line
 from pt4al.run.run_folder import RunFolder
 
 
 def main() -> None:
-    config = from_command_line(__doc__)
+    config = from_command_line(__doc__, dataset=READERS, strategy=STRATEGIES, first_pick=FIRST_PICKS)
     device = processes.start(config)
     pool, test = load_images(config, device)
     with RunFolder(config, "whole_dataset.py", "whole-dataset") as run:

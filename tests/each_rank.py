@@ -1,8 +1,11 @@
-"""Run by torchrun in the tests: train on the digits and let every process note the weights it holds.
+"""Run on several processes by a test: train on digits, and let every process write down what weights it holds and
+what it is told where the processes differ.
 
 torchrun --nproc_per_node=N tests/each_rank.py FOLDER
 """
 
+import hashlib
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +15,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from config import DIGITS
 from loader import load_images
 from pt4al.base import processes
-from pt4al.base.console import run_script
-from pt4al.base.files import canonical, checksum
-from pt4al.data.transforms import normalisation
-from pt4al.method.pretext import TURNS, rotation_task
+from pt4al.base.console import UserError, run_script
+from pt4al.data.transforms import normalization
+from pt4al.method.pretext import ROTATIONS, rotation_task
 from pt4al.train.network import fresh_network, make_optimizer
 from pt4al.train.training import train_epoch
 
@@ -24,21 +26,28 @@ def main() -> None:
     config = replace(DIGITS, width=8, rotation_batch_size=48)
     device = processes.start(config)
     (pool,) = load_images(config, device, ("train",))
-    net = fresh_network(config, TURNS, 0, device)
+    net = fresh_network(config, ROTATIONS, 0, device)
     # 97 images: the last batch holds one, so all processes but the first have nothing to do in it.
-    task = rotation_task(config, pool, *normalisation(config, pool))._replace(
-        positions=pool.labels[:97].argsort()
-    )
+    positions = pool.labels[:97].argsort()
+    task = rotation_task(config, pool, *normalization(config, pool))._replace(positions=positions)
     optimizer = make_optimizer(net, config)
     for epoch in range(2):
         train_epoch(net, optimizer, task, config, 0, epoch)
-    weights = {name: value for name, value in net.state_dict().items() if value.is_floating_point()}
-    Path(sys.argv[1], f"{processes.rank()}.txt").write_text(checksum(canonical(weights)))
-    fault = sys.argv[2] if len(sys.argv) > 2 else ""
-    if fault == "drift" and processes.rank() == 1:  # what the watchdog is there to find
+    digest = hashlib.sha256()
+    for value in net.state_dict().values():  # the counters of batch norm count this process's steps
+        digest.update(value.numpy().tobytes() if value.is_floating_point() else b"")
+    told = {"weights": digest.hexdigest()}
+    try:
+        processes.check_same(processes.rank(), "data")
+    except UserError as error:
+        told["other data"] = str(error)
+    path = Path(sys.argv[1], f"{processes.rank()}.json")
+    path.write_text(json.dumps(told))
+    processes.check_in_step(net)
+    if processes.rank() == 1:  # what the watchdog is there to find
         next(net.parameters()).data[0] += 1e-3
     processes.check_in_step(net)
-    processes.check_same(processes.rank() if fault == "other data" else 0, "data")
+    path.write_text(json.dumps({**told, "drifted": True}))
 
 
 if __name__ == "__main__":

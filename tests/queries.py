@@ -34,4 +34,4 @@ def random_query(n: int, k: int, classes: int = 4, seed: int = 0, m: int = 5, d:
 
 
 def pick(name: str, logits: Tensor, k: int, features: Tensor | None = None) -> list[int]:
-    return STRATEGIES[name](query(logits, features, k)).tolist()
+    return STRATEGIES[name].pick(query(logits, features, k)).tolist()

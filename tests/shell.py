@@ -1,12 +1,13 @@
-"""What the tests share: run a script through the shell in its own folder, and compare what runs
-leave behind."""
+"""What the tests share: scripts in processes of their own, few images, and what runs leave behind compared."""
 
+import atexit
 import contextlib
 import csv
 import importlib.util
 import io
 import multiprocessing
 import os
+import re
 import runpy
 import shutil
 import signal
@@ -14,91 +15,138 @@ import socket
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
+from typing import TextIO
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
-TINY = ["--rotation-epochs", "2", "--epochs", "3", "--milestones", "2", "--cycles", "3", "--num-batches", "4",
-        "--width", "8", "--eval-every", "2", "--checkpoint-every", "2"]  # fmt: skip
 SCRIPTS = ("rotation.py", "make_batches.py", "main.py", "main_pt4al.py", "whole_dataset.py")
 RANDOM_BASELINE = ["--strategy", "random", "--first-pick", "random", "--candidates", "all"]
+EXPERIMENT = "digits-seed0"
+
+# --- a short schedule, and few images
+
+
+def few_digits() -> str:
+    """A folder of 100 digits to train on and 30 to test by, all classes alike. Who asks first makes it, and
+    removes it at its end; what it starts has its name from the environment."""
+    if "TESTS_DIGITS" not in os.environ:
+        from PIL import Image
+        from sklearn.datasets import load_digits
+
+        os.environ["TESTS_DIGITS"] = folder = tempfile.mkdtemp(prefix="digits-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        data = load_digits()
+        for label in range(10):
+            pixels = (data.images[data.target == label] * 255 / 16).astype("uint8")
+            for i in range(13):
+                path = Path(folder, "train" if i < 10 else "test", str(label), f"{i:02}.png")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels[i]).save(path)
+    return os.environ["TESTS_DIGITS"]
+
+
+SHORT = ["--rotation-epochs", "2", "--epochs", "3", "--milestones", "2", "--cycles", "3", "--num-batches",
+         "4", "--width", "8", "--eval-every", "2"]  # fmt: skip
+# 5, 10 and 15 labels, two to four steps a pass, three passes to one.
+TINY = [*SHORT, "--dataset", "folder", "--data-dir", few_digits(), "--experiment", EXPERIMENT,
+        "--batch-size", "4", "--min-epoch-images", "13"]  # fmt: skip
+POOL, TEST, LABELS = 100, 30, 5  # images, and labels per cycle: a fifth of a batch
+
+# --- scripts
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """One thread a script: the tests themselves run side by side."""
+    """One thread per script: the tests themselves run side by side."""
     return {"OMP_NUM_THREADS": "1", **os.environ, **variables}
 
 
 def command(script: str, *arguments: str, processes: int = 1) -> list[str]:
+    """The script in a fresh interpreter, which takes seconds to import torch, or launched by torchrun."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     start = [sys.executable, *(launcher if processes > 1 else [])]
     return [*start, str(ROOT / script), *arguments]
 
 
-def run(
-    folder: Path,
-    script: str,
-    *arguments: str,
-    status: int = 0,
-    processes: int = 1,
-    **variables: str,
-) -> subprocess.CompletedProcess:
-    """Run `python SCRIPT ARGUMENTS` in a folder, in a process of its own, and require an exit
-    status.
-
-    It is forked off a process that has imported torch already, which saves seconds a start. Several
-    processes are told what torchrun tells them, and end with 1 where one of them fails.
-    """
-    ranks: list[dict[str, str]] = [{}]
-    if processes > 1:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-        numbers = [{"RANK": str(i), "LOCAL_RANK": str(i)} for i in range(processes)]
-        ranks = [{**meet, "WORLD_SIZE": str(processes), **number} for number in numbers]
-    done = run_forked(folder, script, arguments, [{**variables, **rank} for rank in ranks])
-    assert done.returncode == status, f"{script} {arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done
+SERVER = multiprocessing.get_context("forkserver")
+IMPORTED = [
+    "torch",
+    "torchvision",
+    "sklearn.metrics",
+    "flask",
+    "pytest",
+    "shell",
+    "loader",
+    "pt4al.method.learner",
+    "pt4al.method.pretext",
+    "pt4al.method.shortcuts",
+    "pt4al.run.command_line",
+]
 
 
-def start_forked(
-    folder: Path,
-    script: str,
-    arguments: tuple[str, ...],
-    variables: dict[str, str],
-    out: Path,
-    err: Path,
-) -> multiprocessing.Process:
-    """A process that becomes the script; it is forked off a server, which dies with this one."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the server is started with it, once
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["torch", "torchvision", "sklearn.metrics", "tyro", "pytest", "shell"])
-    process = server.Process(
-        target=be_the_script, args=(folder, str(ROOT / script), arguments, variables, out, err)
-    )
-    process.start()
-    return process
+class Started:
+    """A script at work, with what Popen offers of it. Its process is forked off a server, which has imported
+    what scripts import and dies with this process. `saving_share` in place of run_folder's: -1 saves at ends of
+    cycles only, infinity after every epoch."""
 
+    def __init__(
+        self, folder: Path, script: str, *arguments: str, saving_share: float | None = None, **variables: str
+    ) -> None:
+        with pytest.MonkeyPatch.context() as server:  # which is started once
+            server.setenv("OMP_NUM_THREADS", "1")
+            server.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+            SERVER.set_forkserver_preload(IMPORTED)
+            forkserver.ensure_running()
+        out, err = (SERVER.Pipe(duplex=False) for _ in range(2))
+        self.process = SERVER.Process(
+            target=be_the_script,
+            args=(folder, str(ROOT / script), arguments, variables, saving_share, out[1], err[1]),
+        )
+        self.process.start()
+        self.pid = self.process.pid
+        self.stdout, self.stderr = self.read(*out), self.read(*err)
 
-def run_forked(
-    folder: Path, script: str, arguments: tuple[str, ...], ranks: list[dict[str, str]]
-) -> subprocess.CompletedProcess:
-    """The script once for each of the environments, side by side; their streams one after another."""
-    with tempfile.TemporaryDirectory() as streams:
-        paths = [(Path(streams, f"out{i}"), Path(streams, f"err{i}")) for i in range(len(ranks))]
-        started = [
-            start_forked(folder, script, arguments, variables, *pair)
-            for variables, pair in zip(ranks, paths, strict=True)
-        ]
-        for process in started:
-            process.join(300)
-            if process.exitcode is None:
-                for each in started:
-                    each.kill()
-                raise TimeoutError(f"{script} {arguments} runs for 300 s: {paths[0][0].read_text()}")
-        out, err = ("".join(path.read_text() for path in side) for side in zip(*paths, strict=True))
-    statuses = [process.exitcode for process in started]
-    status = statuses[0] if len(statuses) == 1 else int(any(statuses))
-    return subprocess.CompletedProcess([script, *arguments], status, out, err)
+    def read(self, reader: Connection, writer: Connection) -> TextIO:
+        writer.close()
+        with reader:
+            return open(os.dup(reader.fileno()), errors="replace")
+
+    def poll(self) -> int | None:
+        return self.process.exitcode
+
+    @property
+    def returncode(self) -> int | None:
+        return self.process.exitcode
+
+    def wait(self, timeout: float | None = 300) -> int:
+        self.process.join(timeout)
+        if self.process.exitcode is None:
+            os.killpg(self.pid, signal.SIGKILL)
+            raise TimeoutError(f"process {self.pid} runs for {timeout} s")
+        return self.process.exitcode
+
+    def communicate(self, timeout: float | None = 300) -> tuple[str, str]:
+        with ThreadPoolExecutor(2) as readers:
+            texts = [
+                readers.submit(stream.read) for stream in (self.stdout, self.stderr) if not stream.closed
+            ]
+            self.wait(timeout)
+            texts = [text.result() for text in texts]
+        self.stdout.close()
+        self.stderr.close()
+        return texts[0] if len(texts) > 1 else "", texts[-1]
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
 
 def be_the_script(
@@ -106,20 +154,90 @@ def be_the_script(
     script: str,
     arguments: tuple[str, ...],
     variables: dict[str, str],
-    out: Path,
-    err: Path,
+    saving_share: float | None,
+    out: Connection,
+    err: Connection,
 ) -> None:
     """In a fresh process: what `python SCRIPT ARGUMENTS < /dev/null > OUT 2> ERR` does."""
     os.setsid()  # a process group of its own
     os.chdir(folder)
+    del os.environ["PYTHONPATH"]
     os.environ.update(variables)
-    for number, path in enumerate((Path(os.devnull), out, err)):
-        file = os.open(path, os.O_RDWR | os.O_CREAT)
-        os.dup2(file, number)
-        os.close(file)
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
+    for number, end in ((1, out), (2, err)):
+        os.dup2(end.fileno(), number)
+        end.close()
+    coding = variables.get("PYTHONIOENCODING", "utf-8")
+    sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), coding)
+    sys.stderr = io.TextIOWrapper(
+        io.FileIO(2, "w", closefd=False), coding, "backslashreplace", write_through=True
+    )
+    if saving_share is not None:
+        from pt4al.run import run_folder
+
+        run_folder.SAVING_SHARE = saving_share
     sys.argv = [script, *arguments]
     sys.path[0] = str(Path(script).parent)
     runpy.run_path(script, run_name="__main__")
+
+
+def start_ranks(
+    folder: Path, script: str, *arguments: str, processes: int = 1, **variables: str
+) -> list[Started]:
+    """The script on so many processes, which are told what torchrun tells them."""
+    ranks: list[dict[str, str]] = [{}]
+    if processes > 1:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+        numbers = [{"RANK": str(i), "LOCAL_RANK": str(i)} for i in range(processes)]
+        ranks = [{**meet, "WORLD_SIZE": str(processes), **number} for number in numbers]
+    return [Started(folder, script, *arguments, **{**variables, **rank}) for rank in ranks]
+
+
+def run(
+    folder: Path, script: str, *arguments: str, status: int = 0, processes: int = 1, **variables: str
+) -> subprocess.CompletedProcess:
+    """Run `python SCRIPT ARGUMENTS` in a folder to its end, in a process of its own, and require an exit status.
+    Several processes give 1 where one of them fails, as torchrun does, and their streams one after another."""
+    started = start_ranks(folder, script, *arguments, processes=processes, **variables)
+    with ThreadPoolExecutor(processes) as readers:
+        out, err = ("".join(texts) for texts in zip(*readers.map(Started.communicate, started), strict=True))
+    statuses = [process.returncode for process in started]
+    returned = statuses[0] if processes == 1 else int(any(statuses))
+    assert returned == status, f"{script} {arguments}: {returned}\n{out}\n{err}"
+    return subprocess.CompletedProcess([script, *arguments], returned, out, err)
+
+
+def run_tiny(folder: Path, script: str, *flags: str, **how) -> subprocess.CompletedProcess:
+    """`run` on few digits, at the short schedule."""
+    return run(folder, script, "digits", *TINY, *flags, **how)
+
+
+def start(folder: Path, script: str, *flags: str, epochs: int = 1, **how) -> Started:
+    """A script on few digits that has printed so many epochs and goes on; of several processes the first."""
+    return start_all(folder, script, *flags, epochs=epochs, **how)[0]
+
+
+def start_all(folder: Path, script: str, *flags: str, epochs: int = 1, **how) -> list[Started]:
+    started = start_ranks(folder, script, "digits", *TINY, *flags, **how)
+    seen = 0
+    while seen < epochs:
+        line = started[0].stdout.readline()
+        assert line, started[0].stderr.read()
+        seen += " epoch " in line
+    return started
+
+
+def stop_after(folder: Path, epochs: int, number: signal.Signals, *flags: str, **how) -> Started:
+    """Start main.py and send all of its processes a signal once it has printed so many epochs."""
+    started = start_all(folder, "main.py", *flags, epochs=epochs, **how)
+    for process in started:
+        process.send_signal(number)
+    for process in started:
+        process.stdout.read()
+        process.wait(60)
+    return started[0]
 
 
 def load_program(name: str) -> ModuleType:
@@ -131,14 +249,56 @@ def load_program(name: str) -> ModuleType:
     return module
 
 
+# --- messages
+
+
+def says(text: str, *parts: str) -> None:
+    """Text must hold all of these: names of fields and files, lines and values, not prose."""
+    missing = [part for part in parts if part not in text]
+    assert parts and not missing, f"{missing} not in {text!r}"
+
+
+def epochs_of(text: str) -> list[tuple[int, int]]:
+    """The epochs that a script has printed as (cycle, epoch), both from 0; none of a run that was finished."""
+    found = re.findall(r"^cycle (\d+) .* epoch (\d+)/", text, re.M)
+    return [(int(cycle), int(epoch) - 1) for cycle, epoch in found]
+
+
+def one_error(errors: str, script: str, *parts: str) -> None:
+    """Standard error must be exactly one line, `SCRIPT: error: ...`, that says all of these."""
+    name = re.escape(Path(script).name)
+    assert re.fullmatch(rf"{name}: error: [^\n]+\n", errors) and "Traceback" not in errors, errors
+    assert errors[:-1].isprintable(), errors
+    says(errors, *parts)
+
+
+def refused(folder: Path, script: str, *arguments: str, says: tuple[str, ...] | str, **how) -> None:
+    """Run a command that must end with status 2 and one line that says all of these, and change no file."""
+    before = times(folder)
+    done = run(folder, script, *arguments, status=2, **how)
+    one_error(done.stderr, script, *([says] if isinstance(says, str) else says))
+    assert times(folder) == before
+
+
+# --- files
+
+
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
+def is_picture(path: Path, width: int) -> bool:
+    """A PNG at least so wide that is not one colour."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        colors = image.convert("RGB").getcolors(2**24)
+        return image.format == "PNG" and image.width >= width and len(colors) > 20
+
+
 def content(folder: Path) -> dict[str, bytes]:
-    """Every file that scripts leave in a working folder, by name; of CSV files all but the
-    wall-clock column."""
+    """Every file that scripts leave in a working folder, by name; of CSV files all but `seconds`."""
     files = {}
     for top in ("checkpoint", "loss", "runs"):
         for path in sorted((folder / top).rglob("*")):
@@ -172,38 +332,16 @@ def copy(finished: Path, folder: Path, *without: str) -> Path:
     work = folder / "work"
     shutil.copytree(finished, work)
     for name in without:
-        shutil.rmtree(work / "checkpoint/digits-seed0" / name)
-        shutil.rmtree(work / "runs/digits-seed0" / name)
+        shutil.rmtree(work / "checkpoint" / EXPERIMENT / name)
+        shutil.rmtree(work / "runs" / EXPERIMENT / name)
     return work
 
 
-def start(folder: Path, script: str, *flags: str, epochs: int = 1, processes: int = 1) -> subprocess.Popen:
-    """A script on the digits that has printed so many epochs and goes on."""
-    process = subprocess.Popen(
-        command(script, "digits", *TINY, *flags, processes=processes), cwd=folder, env=environment(), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    seen = 0
-    while seen < epochs:
-        line = process.stdout.readline()
-        assert line, process.stderr.read()
-        seen += " epoch " in line
-    return process
-
-
-def stop_after(
-    folder: Path, epochs: int, number: signal.Signals, *flags: str, processes: int = 1
-) -> subprocess.Popen:
-    """Start main.py and send it a signal once it has printed so many epochs."""
-    process = start(folder, "main.py", *flags, epochs=epochs, processes=processes)
-    process.send_signal(number)
-    process.stdout.read()
-    process.wait(60)
-    return process
+# --- processes (Linux)
 
 
 def tree(pid: int) -> list[int]:
-    """A process and all that it has started, and those in turn (Linux)."""
+    """A process and all that it has started, and those in turn."""
     found = [pid]
     for parent in found:
         with contextlib.suppress(OSError):  # it has just ended

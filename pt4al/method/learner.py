@@ -13,7 +13,7 @@ from pt4al.base.files import load_checkpoint, write_csv
 from pt4al.data.images import Images, LabeledSet
 from pt4al.method.classifier import Classification
 from pt4al.method.pretext import Pretext, pretext_features
-from pt4al.method.strategies import BLIND, FEATURES, LABELLED, PRETEXT, Query
+from pt4al.method.strategies import STRATEGIES, Query
 from pt4al.person.oracle import oracle_of
 from pt4al.run.run_folder import RunFolder
 from pt4al.run.tables import wilson
@@ -92,11 +92,11 @@ class Learner:
         self.mend_weights()
         self.was_finished = self.finished
         if self.finished:
-            processes.say(f"{run.tables} is finished: nothing to do; --restart begins anew")
+            processes.say(f"{run.tables} is finished: nothing to do; --restart starts over")
         elif run.state.finished_epoch >= 0:
-            processes.say(f"going on after epoch {run.state.finished_epoch + 1} of cycle {self.cycle}")
+            processes.say(f"resuming after epoch {run.state.finished_epoch + 1} of cycle {self.cycle}")
         elif self.cycle > 0:
-            processes.say(f"going on after cycle {self.cycle - 1}")
+            processes.say(f"resuming after cycle {self.cycle - 1}")
 
     @property
     def labeled(self) -> list[list[int]]:
@@ -131,17 +131,18 @@ class Learner:
     def query(self, name: str, candidates: list[int], k: int) -> Query:
         """What strategy `name` looks at, of the candidates and of what is labelled: one pass of one
         network over both, or none."""
-        known = self.known if name in LABELLED else []
+        strategy = STRATEGIES[name]
+        known = self.known if strategy.labeled else []
         if k > len(candidates):  # a person has labelled others of them unasked
             processes.say(f"cycle {self.cycle}: only {len(candidates)} images are left to choose from")
             k = len(candidates)
         positions, n = torch.tensor(candidates + known), len(candidates)
         logits = features = torch.zeros(len(positions), 0)
-        if name in PRETEXT:
+        if strategy.looks_at == "pretext":
             features = pretext_features(self.pretext, self.pool, positions, self.config)
-        elif name in FEATURES:
+        elif strategy.looks_at == "features":
             logits, features = self.classification.logits_and_features(self.net, positions)
-        elif name not in BLIND:
+        elif strategy.looks_at == "logits":
             logits = self.classification.logits(self.net, self.pool, positions)
         draws = generator(self.config.seed, "pick", self.cycle)
         return Query(logits[:n], features[:n], features[n:], k, draws)
@@ -167,7 +168,7 @@ class Learner:
         """
         config, run, cycle = self.config, self.run, self.cycle
         self.use(self.oracle.answer(cycle, self.logits))
-        if config.init == "scratch" and cycle > 0:
+        if cycle > 0 and config.init == "scratch":
             self.net = fresh_network(config, len(self.pool.classes), cycle, self.pool.device)
         train_cycle(self.net, self.classification.task(self.positions), run, self.remaining_passes())
         chosen = self.chosen()["net"]
@@ -217,7 +218,7 @@ class Learner:
         if processes.is_main():
             rows = zip(self.pool.ids, names, confidence.tolist(), strict=True)
             write_csv(path, ("file_name", "label", "confidence"), rows)
-            processes.say(f"what the classifier says of every image: {path}")
+            processes.say(f"predictions for every image: {path}")
 
     # --- weights
 
@@ -248,9 +249,9 @@ class Learner:
                 problem = str(error)
             if self.finished and cycle == self.cycle:
                 self.save_weights()
-                processes.say(f"{problem}: written anew from last.pth")
+                processes.say(f"{problem}: written again from last.pth")
             else:
-                processes.say(f"warning: {problem}: only --restart makes it again")
+                processes.say(f"warning: {problem}: --restart trains it again")
 
     def remaining_passes(self) -> float:
         """Forward passes left after this cycle (a training image counts 3), assuming equal budgets."""

@@ -1,19 +1,19 @@
 """Query strategies: a `Query` -> k positions into its candidates, int64 (k,), the most wanted first.
 
 Each strategy is a pure function; ties go to the earlier candidate. Only `random`, `badge` and
-`typiclust` draw from the generator. A strategy is added here: its function, its line in
-`STRATEGIES`, and in the sets below what it looks at beside logits; and its name in config.py, whose
-page in docs/ `python tests/docs/test_docs.py` then writes anew.
+`typiclust` draw from the generator. A strategy is added here and nowhere else: its function, and its
+line in `STRATEGIES`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pt4al.method.diversity import k_centres, kmeans, spread_outer_products, typical_points
+from pt4al.method.diversity import k_centers, kmeans, spread_outer_products, typical_points
 
 
 @dataclass(frozen=True)
@@ -22,16 +22,16 @@ class Query:
 
     Attributes:
         logits: float32 (n, classes) of the candidates by the current classifier.
-        features: float32 (n, d), the input of the network's last layer; of the pretext network for
-            strategies of `PRETEXT`, else of the classifier.
-        labelled_features: float32 (m, d), the same of the m images that are labelled already.
+        features: float32 (n, d), the input of the network's last layer: of the classifier, or of the
+            pretext network.
+        labeled_features: float32 (m, d), the same of the m images that are labelled already.
         k: how many to choose, n at most.
         generator: the only source of randomness.
     """
 
     logits: Tensor
     features: Tensor
-    labelled_features: Tensor
+    labeled_features: Tensor
     k: int
     generator: torch.Generator
 
@@ -39,7 +39,20 @@ class Query:
         return len(self.logits)
 
 
-Strategy = Callable[[Query], Tensor]
+@dataclass(frozen=True)
+class Strategy:
+    """How to choose, and what that takes; nothing else is computed for it.
+
+    Attributes:
+        pick: Query -> int64 (k,).
+        looks_at: logits of the classifier; nothing; logits and features of the classifier; or features
+            of the pretext network.
+        labeled: whether it looks at the features of the labelled images, too.
+    """
+
+    pick: Callable[[Query], Tensor]
+    looks_at: Literal["logits", "nothing", "features", "pretext"] = "logits"
+    labeled: bool = False
 
 
 def even_intervals(n: int, k: int) -> Tensor:
@@ -99,7 +112,7 @@ def random(query: Query) -> Tensor:
 
 
 def coreset(query: Query) -> Tensor:
-    """Greedy k-centres: time and again the candidate farthest from all that is labelled or chosen
+    """Greedy k-centers: time and again the candidate farthest from all that is labelled or chosen
     (Sener and Savarese 2018, algorithm 1; Euclidean distance of features).
 
     The paper refines this start by an integer program for a radius robust to outliers; like most
@@ -107,7 +120,7 @@ def coreset(query: Query) -> Tensor:
     the candidate nearest to the mean (the paper does not say; JordanAsh/badge takes the first).
     Costs O(n d (m + k)) time: 1,000 of 50,000 at d = 512 in seconds.
     """
-    return k_centres(query.features, query.labelled_features, query.k)
+    return k_centers(query.features, query.labeled_features, query.k)
 
 
 def badge(query: Query) -> Tensor:
@@ -134,27 +147,24 @@ def typiclust(query: Query) -> Tensor:
     pool. Neighbours are its min(20, half) of the cluster's images that are neither labelled nor
     chosen. Costs a clustering, O(n d * clusters) a pass, of 1,000 of 50,000 about 10 s.
     """
-    n, m = len(query), len(query.labelled_features)
-    points = F.normalize(torch.cat([query.features, query.labelled_features]), dim=1)
+    n, m = len(query), len(query.labeled_features)
+    points = F.normalize(torch.cat([query.features, query.labeled_features]), dim=1)
     seed = int(torch.randint(2**31, (1,), generator=query.generator))
     clusters = kmeans(points, min(m + query.k, 500), seed)
     return typical_points(points[:n], clusters[:n], clusters[n:], query.k)
 
 
-STRATEGIES: dict[str, Strategy] = {
-    "confidence": confidence,
-    "normalized_confidence": normalized_confidence,
-    "entropy": entropy,
-    "margin": margin,
-    "class_balanced": class_balanced,
-    "interval": interval,
-    "random": random,
-    "coreset": coreset,
-    "badge": badge,
-    "typiclust": typiclust,
+STRATEGIES = {
+    "confidence": Strategy(confidence),
+    "normalized_confidence": Strategy(normalized_confidence),
+    "entropy": Strategy(entropy),
+    "margin": Strategy(margin),
+    "class_balanced": Strategy(class_balanced),
+    "interval": Strategy(interval, looks_at="nothing"),
+    "random": Strategy(random, looks_at="nothing"),
+    "coreset": Strategy(coreset, looks_at="features", labeled=True),
+    "badge": Strategy(badge, looks_at="features"),
+    "typiclust": Strategy(typiclust, looks_at="pretext", labeled=True),
 }
-# What they look at, where that is not the logits alone; nothing else is computed.
-BLIND = {"interval", "random"}  # nothing
-FEATURES = {"coreset", "badge"}  # the classifier's features
-PRETEXT = {"typiclust"}  # the pretext network's features instead of logits
-LABELLED = {"coreset", "typiclust"}  # features of the labelled images too
+# Those of cycle 0: there is no classifier yet.
+FIRST_PICKS = [name for name, strategy in STRATEGIES.items() if strategy.looks_at in ("nothing", "pretext")]

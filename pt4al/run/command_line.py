@@ -1,210 +1,213 @@
-"""From a command line to a checked `Config`, and `--help`."""
+"""From a command line to a checked `Config`, and `--help`: both follow from the fields of config.py."""
 
-import contextlib
-import dataclasses
+import argparse
 import difflib
-import inspect
-import io
+import operator
 import os
 import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import Field, fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
-
-import tyro
+from types import NoneType
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from config import PRESETS, Config
-from pt4al.base.console import UserError
-from pt4al.run.record import USED, code_version
-
-RANGES = {
-    "img_size": (16, 512), "width": (1, 4096), "rotation_epochs": (1, 10**6), "rotation_batch_size": (1, 10**6),
-    "num_batches": (1, 10**6), "cycles": (1, 10**6), "labels_per_cycle": (1, 10**9), "cold_start_batch": (0, 10**6),
-    "epochs": (1, 10**6), "batch_size": (1, 10**6), "momentum": (0, 1), "weight_decay": (0, 1e6),
-    "crop_padding": (0, 511), "eval_every": (1, 10**6), "eval_batch_size": (1, 10**6), "checkpoint_every": (1, 10**6),
-    "threads": (0, 1024), "seed": (0, 2**63 - 1), "resident_share": (0, 1e6),
-    "min_epoch_images": (0, 10**9), "imbalance": (1, 1e6), "test_labels": (0, 10**9),
-}  # fmt: skip
-
-
-def check(config: Config, used: tuple[str, ...]) -> None:
-    """Refuse values that cannot work, whatever the data. Rules between fields concern those in
-    `used` only.
-
-    Raises:
-        UserError: names the field, its value and the range.
-    """
-    for name, (least, most) in RANGES.items():
-        value = getattr(config, name)
-        if value is not None and not least <= value <= most:
-            raise UserError(f"{name} is {value}: it must be {least} or more, {most} at most")
-    if not 0 < config.lr < float("inf"):
-        raise UserError(f"lr is {config.lr}: it must be above 0")
-    if config.momentum == 1:
-        raise UserError("momentum is 1.0: it must be below 1")
-    if config.crop_padding >= config.img_size:
-        raise UserError(f"crop_padding is {config.crop_padding}: it must be below img_size {config.img_size}")
-    for name in ("milestones", "rotation_milestones"):
-        value = getattr(config, name)
-        if list(value) != sorted(set(value)) or any(epoch < 1 for epoch in value):
-            raise UserError(f"{name} is {value}: it must be epochs above 0 in ascending order")
-    by_batch = "cycles" in used and config.candidates == "batch"
-    if by_batch and config.cycles > config.num_batches:
-        raise UserError(
-            f"cycles is {config.cycles} but there are {config.num_batches} batches and a cycle takes one: "
-            "lower cycles, raise num_batches, or use --candidates all"
-        )
-    if "cold_start_batch" in used and config.cold_start_batch >= config.num_batches:
-        raise UserError(
-            f"cold_start_batch is {config.cold_start_batch}: it must be below num_batches {config.num_batches}"
-        )
-    by_person = config.dataset == "unlabeled"
-    if by_person and config.imbalance > 1:
-        raise UserError(f"imbalance is {config.imbalance}: nobody knows yet which images to leave out")
-    if config.test_labels and not by_person:
-        raise UserError(f"test_labels is {config.test_labels}: it is for --dataset unlabeled")
-    if set(config.data_dir) & set("\n\r\0"):
-        raise UserError(f"data_dir is {config.data_dir!r}: it must not hold a line end")
-    for name in ("experiment", "run_name"):
-        value = getattr(config, name)
-        if not re.fullmatch(r"[^/\\\0\n\r]{0,200}", value) or value in (".", ".."):
-            raise UserError(f"{name} is {value!r}: it must be a plain folder name")
-
-
-# --- reading a command line
+from pt4al.base.console import Parser, UserError
+from pt4al.run.record import code_version
 
 C = TypeVar("C", bound=Config)
+Choices = dict[str, Iterable[str]]
+
+LIMITS = {
+    "least": (operator.ge, "at least"),
+    "most": (operator.le, "at most"),
+    "above": (operator.gt, "above"),
+    "below": (operator.lt, "below"),
+}
 
 
-def from_command_line(description: str, options: type[C] = Config) -> C:
-    """The configuration that `sys.argv` asks for, checked. `options` may extend Config by flags of
-    one program.
+def from_command_line(description: str, options: type[C] = Config, **choices: Iterable[str]) -> C:
+    """The configuration that `sys.argv` asks for, checked. Ends with status 0 after --help and --version.
 
-    Exits with status 0 after --help and --version.
+    Args:
+        description: the script's header, for --help.
+        options: Config, or a class that extends it by the options of one program.
+        choices: the values that a field may have, where its type does not tell.
 
     Raises:
         UserError: unknown preset, flag or value.
     """
-    script, arguments = Path(sys.argv[0]).name, sys.argv[1:]
-    name = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "cifar10"
-    if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, 1)
-        raise UserError(
-            f"preset '{name}' is unknown: use one of {', '.join(PRESETS)}"
-            + (f" (did you mean {near[0]}?)" if near else "")
-        )
-    if "--version" in arguments:
-        print(f"PT4AL {code_version()}", flush=True)
+    script, words = Path(sys.argv[0]).name, sys.argv[1:]
+    preset = words.pop(0) if words and not words[0].startswith("-") else "cifar10"
+    if preset not in PRESETS:
+        raise UserError(f"preset '{preset}' is unknown: use one of {listed(PRESETS)}{hint(preset, PRESETS)}")
+    if {"-h", "--help", "--version"} & {*words}:
+        version = f"PT4AL {code_version()}"
+        page = help_page(description, options, preset, script, choices)
+        print(version if "--version" in words else page, flush=True)
         sys.exit(0)
-    extra = tuple(f.name for f in dataclasses.fields(options) if f not in dataclasses.fields(Config))
-    used = (*USED.get(script, ()), *extra)
-    if {"-h", "--help"} & set(arguments):
-        print_help(description, options, PRESETS[name], used)
-        sys.exit(0)
-    config = parse(arguments, options, PRESETS[name])
-    check(config, used)
+    config = options(**vars(PRESETS[preset]) | parse(words, options))
+    for name, holds, rule in rules(config, script, choices):
+        if not holds:
+            raise UserError(f"{name} is {getattr(config, name)!r}: it must be {rule}")
     return config
 
 
-def parse(arguments: list[str], options: type[C], preset: Config) -> C:
-    """`arguments` over `preset`.
+# --- reading
+
+
+def parse(words: list[str], options: type[Config]) -> dict[str, Any]:
+    """The fields that flags set, and their values, which are of the right type but not checked yet.
 
     Raises:
-        UserError: tyro's complaint as one line, with the nearest flag for a mistyped one.
+        UserError: a flag is unknown or lacks its value, or what should be a number is none.
     """
-    default = options(**{f.name: getattr(preset, f.name) for f in dataclasses.fields(Config)})
-    errors = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(errors), columns(10_000):
-            return tyro.cli(options, default=default, args=arguments, prog="", add_help=False)
-    except SystemExit:
-        message = plain_line(errors.getvalue())
-    flags = [f"--{f.name.replace('_', '-')}" for f in dataclasses.fields(options)]
-    for word in arguments:
-        flag = word.partition("=")[0].replace("_", "-")
-        if flag.startswith("--") and flag not in flags and f"--{flag[5:]}" not in flags:
-            near = difflib.get_close_matches(flag, flags, 1)
-            hint = f": did you mean {near[0]}?" if near else ""
-            raise UserError(f"unknown flag {word}{hint} (see --help)")
-    if late := [word for word in arguments if word in PRESETS and message.endswith(word)]:
-        raise UserError(f"'{late[0]}' is a preset: give one, right after the script's name")
-    raise UserError(f"{message} (see --help)")
+    parser = Parser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    arguments = [parser.add_argument(flag_of(f), **how_to_read(f)) for f in fields(options)]
+    given, unknown = parser.parse_known_args([dashed(word) for word in words])
+    if unknown and unknown[0] in PRESETS:
+        raise UserError(f"'{unknown[0]}' is a preset: give one, right after the script's name")
+    if unknown:
+        flags = [flag for argument in arguments for flag in argument.option_strings]
+        kind = "flag" if unknown[0].startswith("-") else "word"
+        raise UserError(f"unknown {kind} {unknown[0]}{hint(unknown[0].split('=')[0], flags)} (see --help)")
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in vars(given).items()}
 
 
-def plain_line(boxed: str) -> str:
-    """The message in tyro's box of several lines, as one line."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", boxed)
-    body = re.split(r"─{20,}", plain.split("\n", 1)[-1])[0]
-    return " ".join(re.sub(r"[│╭╮╰╯─]", " ", body).split())
+def how_to_read(f: Field) -> dict[str, Any]:
+    """What argparse has to know of a field: bool, str, int, float, `int | None`, tuple of int, Literal."""
+    if f.type is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    arguments = get_args(f.type)
+    first = arguments[0] if arguments else f.type
+    kind = first if isinstance(first, type) else type(first)
+
+    def read(text: str) -> Any:
+        if NoneType in arguments and text.lower() == "none":
+            return None
+        try:
+            return kind(text)
+        except ValueError:
+            number = "a whole number" if kind is int else "a number"
+            raise UserError(f"{f.name} is {text!r}: it must be {number}") from None
+
+    return {"type": read, "nargs": "*" if get_origin(f.type) is tuple else None}
 
 
-@contextlib.contextmanager
-def columns(width: int) -> Iterator[None]:
-    """Let tyro think that the terminal is so wide, and without colours."""
-    before = {name: os.environ.get(name) for name in ("COLUMNS", "NO_COLOR")}
-    os.environ.update(COLUMNS=str(width), NO_COLOR="1")
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+def flag_of(f: Field) -> str:
+    return f"--{f.name}".replace("_", "-")
+
+
+def dashed(word: str) -> str:
+    """`--first_pick=x` -> `--first-pick=x`."""
+    flag, equals, value = word.partition("=")
+    return flag.replace("_", "-") + equals + value if word.startswith("--") else word
+
+
+def hint(word: str, known: Iterable[object]) -> str:
+    near = difflib.get_close_matches(word, list(map(str, known)), 1)
+    return f": did you mean {near[0]}?" if near else ""
+
+
+def listed(values: Iterable[object]) -> str:
+    return ", ".join(map(str, values))
+
+
+# --- checks
+
+
+def rules(config: Config, script: str, choices: Choices) -> Iterator[tuple[str, bool, str]]:
+    """(field, whether it holds, what the field must be): what must hold whatever the data. Rules between
+    fields hold for the scripts that use them."""
+    for f in fields(config):
+        value, limits = getattr(config, f.name), f.metadata["limits"]
+        if known := choices_of(f, choices):
+            yield f.name, value in known, f"one of {listed(known)}{hint(str(value), known)}"
+        holds = all(LIMITS[name][0](value, limit) for name, limit in limits.items() if value is not None)
+        yield f.name, holds, " and ".join(f"{LIMITS[name][1]} {limit:,}" for name, limit in limits.items())
+    used = {f.name for f in fields(config) if script in f.metadata["scripts"]}
+    batches, takes_batches = config.num_batches, "cycles" in used and config.candidates == "batch"
+    yield "crop_padding", config.crop_padding < config.img_size, f"below img_size ({config.img_size})"
+    for name in ("milestones", "rotation_milestones"):
+        epochs = getattr(config, name)
+        ascending = list(epochs) == sorted(set(epochs)) and all(epoch > 0 for epoch in epochs)
+        yield name, ascending, "epochs above 0 in ascending order"
+    yield (
+        "cycles", config.cycles <= batches or not takes_batches,
+        f"at most num_batches ({batches}), as a cycle takes a batch; or use --candidates all",
+    )  # fmt: skip
+    in_range = config.cold_start_batch < batches or "cold_start_batch" not in used
+    yield "cold_start_batch", in_range, f"below num_batches ({batches})"
+    unlabeled = config.dataset == "unlabeled"
+    yield (
+        "imbalance",
+        config.imbalance == 1 or not unlabeled,
+        "1, as nobody knows the classes of the images yet",
+    )
+    yield "test_labels", config.test_labels == 0 or unlabeled, "0 unless --dataset is unlabeled"
+    yield "data_dir", not {*config.data_dir} & {*"\n\r\0"}, "without line ends"
+    for name in ("experiment", "run_name"):
+        plain = re.fullmatch(r"(?!\.\.?$)[^/\\\0\n\r]{0,200}", getattr(config, name))
+        yield name, bool(plain), "a plain folder name"
+
+
+def choices_of(f: Field, choices: Choices) -> list[Any]:
+    """The values that a field may have, where they are a few."""
+    return list(get_args(f.type)) if get_origin(f.type) is Literal else list(choices.get(f.name, ()))
 
 
 # --- help
 
 
-def describe_fields(options: type[Config] = Config) -> dict[str, dict[str, str]]:
-    """For each group of fields (`# --- NAME` in the source) the text under every field, on one
-    line."""
-    source = inspect.getsource(Config)
-    if options is not Config:
-        source += "    # --- this program\n" + inspect.getsource(options)
-    groups: dict[str, dict[str, str]] = {}
-    pattern = r'^    # --- (?P<group>[^\n]+)$|^    (?P<field>\w+): [^\n]+\n    """(?P<text>.*?)"""$'
-    for found in re.finditer(pattern, source, re.MULTILINE | re.DOTALL):
-        if found["group"]:
-            group = groups.setdefault(found["group"], {})
-        else:
-            group[found["field"]] = " ".join(found["text"].split())
-    return groups
-
-
-def print_help(description: str, options: type[Config], preset: Config, used: tuple[str, ...]) -> None:
-    """The script's header as it stands in its file, its fields by group, and the names of the
-    others."""
-    hints = get_type_hints(options)
-    defaults = {f.name: f.default for f in dataclasses.fields(options)} | vars(preset)
-    groups: list[tuple[str, Any, Any]] = []
-    for group, texts in describe_fields(options).items():
-        fields = [
-            (name, Annotated[hints[name], tyro.conf.arg(help=text)], dataclasses.field(default=defaults[name]))
-            for name, text in texts.items()
-            if name in used
-        ]  # fmt: skip
-        if fields:
-            kind = dataclasses.make_dataclass(group, fields)
-            groups.append((group, tyro.conf.OmitArgPrefixes[kind], dataclasses.field(default_factory=kind)))
-    names = [(re.sub(r"\W+", "_", group), kind, default) for group, kind, default in groups]
-    page = io.StringIO()
+def help_page(description: str, options: type[Config], preset: str, script: str, choices: Choices) -> str:
+    """The script's header as it stands in its file; a table of the fields that it uses, by group, with
+    their values in the preset; the names of the others."""
     width = min(max(shutil.get_terminal_size().columns, 60), 120)
-    with contextlib.redirect_stdout(page), contextlib.suppress(SystemExit), columns(width):
-        tyro.cli(
-            dataclasses.make_dataclass("Options", names),
-            args=["--help"],
-            prog=f"python {os.path.relpath(sys.argv[0])} [PRESET]",
-        )
-    # tyro lays out the fields; its own lines between them are not wanted.
-    usage, _, *pages = re.split(r"(?m)^.*\boptions *\n *-{20,} *\n", page.getvalue())
-    print(usage.strip(), description.strip(), sep="\n\n", end="\n\n")
-    print(textwrap.fill(f"PRESET is one of {', '.join(PRESETS)}.", width))
-    for (group, _, _), text in zip(groups, pages, strict=True):
-        print(f"\n{group}", *(line.rstrip() for line in text.rstrip().split("\n")), sep="\n")
-    others = [name for name in vars(preset) if name not in used]
-    text = f"Also taken, but of no effect here: {', '.join(f'--{n}'.replace('_', '-') for n in others)}."
-    print("\n" + textwrap.fill(text, width, break_on_hyphens=False), flush=True)
+    values = {f.name: f.default for f in fields(options)} | vars(PRESETS[preset])
+    used = [f for f in fields(options) if script in f.metadata["scripts"]]
+    left = max((len(flag_of(f)) for f in used), default=0)
+    middle = max((n for f in used if (n := len(shown(values[f.name]))) <= 14), default=0)
+
+    def paragraph(text: str, first: str = "", margin: str = "") -> str:
+        return textwrap.fill(text, width, initial_indent=first, subsequent_indent=margin,
+                             break_long_words=False, break_on_hyphens=False)  # fmt: skip
+
+    lines = [
+        f"usage: python {os.path.relpath(sys.argv[0])} [PRESET] [--field value ...]\n",
+        f"{description.strip()}\n",
+        paragraph(
+            f"PRESET is one of {listed(PRESETS)}. The values below are those of {preset}. "
+            "A yes or no is set by --field or --no-field."
+        ),
+    ]
+    groups: dict[str, list[Field]] = {}
+    for f in fields(options):
+        groups.setdefault(f.metadata["group"] or list(groups)[-1], []).append(f)
+    for group, members in groups.items():
+        lines += ["", group] if {*members} & {*used} else []
+        for f in (f for f in members if f in used):
+            first = f"  {flag_of(f):{left}}  {shown(values[f.name]):{middle}}  "
+            margin = " " * (left + middle + 6)
+            if len(first) > len(margin):  # the value does not fit into its column
+                lines, first = [*lines, first.rstrip()], margin
+            lines.append(paragraph(describe(f, choices), first, margin))
+    others = listed(flag_of(f) for f in fields(options) if f not in used)
+    return "\n".join([*lines, "", paragraph(f"Also accepted, no effect here: {others}.")])
+
+
+def describe(f: Field, choices: Choices) -> str:
+    """A field's text, and the values that it may have unless the text names them all."""
+    text, known = f.metadata["text"], choices_of(f, choices)
+    named = all(re.search(rf"\b{re.escape(str(x))}\b", text) for x in known)
+    return text if named else f"{text} One of {listed(known)}."
+
+
+def shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        value = " ".join(map(str, value)) or None
+    return {None: "none", "": "''"}.get(value, str(value))

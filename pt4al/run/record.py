@@ -3,7 +3,7 @@ beside batch files, and how two records are compared.
 
     script       the script that wrote it
     run          name of its run folder
-    parameters   the fields that this script uses and that decide its results, precision resolved
+    parameters   the options that this script uses and that say what to compute, precision resolved
     inputs       hashes of the data and files that it read
     code         release and commit of this code
 """
@@ -11,6 +11,8 @@ beside batch files, and how two records are compared.
 import json
 import platform
 import subprocess
+from collections.abc import Collection
+from dataclasses import fields
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
@@ -19,41 +21,11 @@ from config import Config
 from pt4al import __version__
 from pt4al.base.console import UserError
 
-VERSION = 2  # of records and of what holds them; raise it when what they hold changes
+VERSION = 3  # of records and of what holds them; raise it when what they hold changes
+READABLE = (2, 3)  # versions whose runs can be compared with each other; VERSION is one of them
 Record = dict[str, Any]
 
-DATA = (
-    "dataset", "data_dir", "img_size", "resize", "channel_order", "normalization", "imbalance", "resident_share",
-)  # fmt: skip
-EXPERIMENT = ("experiment", "run_name", "seed", "restart")
-SCORING = ("depth", "width", "eval_batch_size", "device", "deterministic", "threads")
-TRAINING = (
-    *SCORING, "sync_batchnorm", "lr", "momentum", "weight_decay",
-    "eval_every", "checkpoint_every", "tensorboard", "precision", "compile",
-)  # fmt: skip
-ROTATION = ("rotation_epochs", "rotation_batch_size", "rotation_milestones")
-CLASSIFIER = (
-    "epochs", "min_epoch_images", "batch_size", "milestones", "crop_padding", "flip", "select", "test_labels",
-)  # fmt: skip
-CYCLES = ("strategy", "candidates", "first_pick", "cycles", "labels_per_cycle", "init")
-COLD_START = ("first_pick", "labels_per_cycle", "cold_start_batch")
-BATCHES = ("num_batches", "sort")
-
-# The fields that a script uses: two runs that differ in others are the same run.
-USED: dict[str, tuple[str, ...]] = {
-    "rotation.py": (*DATA, *EXPERIMENT, *TRAINING, *ROTATION),
-    "make_batches.py": (*DATA, *EXPERIMENT, *SCORING, *BATCHES, "losses"),
-    "main.py": (*DATA, *EXPERIMENT, *TRAINING, *BATCHES, *CYCLES, *CLASSIFIER),
-    "main_pt4al.py": (*DATA, *EXPERIMENT, *TRAINING, *BATCHES, *COLD_START, *CLASSIFIER),
-    "whole_dataset.py": (*DATA, *EXPERIMENT, *TRAINING, *CLASSIFIER),
-    "show_batches.py": (*DATA, "experiment", "seed", *BATCHES),
-}
-# These say where and how to compute, not what: a run goes on with other values.
-MACHINE_FIELDS = {
-    "checkpoint_every", "compile", "data_dir", "deterministic", "device", "eval_batch_size", "experiment",
-    "losses", "resident_share", "restart", "run_name", "tensorboard", "threads",
-}  # fmt: skip
-# What the digest of the batches says already, whatever their files look like.
+# The digest `batches` covers them; hashes of files may differ in line ends only.
 NOT_COMPARED = {"batches_made_from", "files"}
 
 
@@ -61,7 +33,11 @@ def make_record(config: Config, script: str, run: str, inputs: dict[str, Any]) -
     """The record of what `script` is about to make from `inputs`."""
     from pt4al.base import processes  # torch takes seconds to import, and programs that draw need none
 
-    parameters = {name: getattr(config, name) for name in USED[script] if name not in MACHINE_FIELDS}
+    parameters = {
+        f.name: getattr(config, f.name)
+        for f in fields(Config)
+        if script in f.metadata["scripts"] and not f.metadata["how"]
+    }
     if "precision" in parameters:
         chosen = processes.choose_precision(config.precision, processes.choose_device(config.device))
         parameters["precision"] = "bf16" if chosen.itemsize == 2 else "float32"
@@ -72,22 +48,25 @@ def make_record(config: Config, script: str, run: str, inputs: dict[str, Any]) -
     }))  # fmt: skip
 
 
-def check_record(record: Any, where: Path | str) -> Record:
-    """The record of this version in what was read, which may hold more.
+def check_record(record: Any, where: Path | str, versions: Collection[int] = (VERSION,)) -> Record:
+    """The record in what was read, which may hold more.
+
+    Args:
+        versions: those that the caller understands.
 
     Raises:
         UserError: it is missing, damaged, or of another version.
     """
     version = record.get("version") if isinstance(record, dict) else None
-    if version == VERSION:
+    if version in versions:
         kinds = {"script": str, "run": str, "parameters": dict, "inputs": dict, "code": str}
         if all(isinstance(record.get(name), kind) for name, kind in kinds.items()):
             return {name: record[name] for name in ("version", *kinds)}
-    said = (
-        f"is of version {version}, this code writes {VERSION}"
-        if version
-        else "says not what it was made from"
-    )
+        said = "carries a damaged record"
+    elif version:
+        said = f"is of version {version}, this code writes {VERSION}"
+    else:
+        said = "carries no record of what it was made from"
     raise UserError(f"{where} {said}: use --restart, or move it away")
 
 
@@ -112,7 +91,7 @@ def compare(
     if differences:
         raise UserError(
             f"{where} was made with other parameters: {', '.join(differences)}. "
-            f"Use the same ones to go on, --restart to begin anew, or {instead} for another folder"
+            f"Use the same ones to resume, --restart to start over, or {instead} for another folder"
         )
 
 

@@ -18,7 +18,6 @@ from pt4al.base import processes
 from pt4al.base.console import Stopped, UserError
 from pt4al.base.files import load_checkpoint, lock_folder, read_json, save_checkpoint, write_json
 from pt4al.data.images import Images
-from pt4al.run import events
 from pt4al.run.record import Record, check_record, compare, environment, make_record
 from pt4al.run.state import State, from_content, to_content
 from pt4al.run.tables import Seconds, read_seconds, table_files, write_labeled, write_tables
@@ -55,8 +54,6 @@ class RunFolder:
         Raises:
             UserError: another process holds it.
         """
-        if self.config.tensorboard:
-            events.check_package()
         processes.from_main(self._lock)
         return self
 
@@ -146,7 +143,7 @@ class RunFolder:
         asked.unlink()
         if path.exists():
             os.replace(path, aside := path.with_name("to_label_of_other_images.csv"))
-            processes.say(f"{path} was of other images: it is {aside.name} now")
+            processes.say(f"{path} belongs to other images: renamed to {aside.name}")
 
     def _delete(self) -> None:
         """Delete what this class and its callers write, by name: other files are not ours."""
@@ -157,7 +154,7 @@ class RunFolder:
         """What this class and its callers have written here, the record apart."""
         pattern = r"(last|previous|main_\d+)\.pth"
         weights = [x for x in sorted(self.weights.glob("*.pth")) if re.fullmatch(pattern, x.name)]
-        return [*weights, *table_files(self.tables), *events.event_files(self.tables)]
+        return [*weights, *table_files(self.tables)]
 
     def _read_state(self) -> tuple[State | None, Record]:
         """The state in last.pth and its record, or in the one before it where last.pth is missing or damaged
@@ -175,12 +172,12 @@ class RunFolder:
             if (state := from_content(content, len(self.pool))) is None:
                 raise UserError(f"{path} is not the state of a run: use --restart, or move it away")
             if problems:
-                processes.say(f"{'; '.join(problems)}; going on from {path}")
+                processes.say(f"{'; '.join(problems)}; resuming from {path}")
             self.last_is_whole = path == self.last
             self.saved = state.position
             return state, record
         if problems:
-            raise UserError(f"{'; '.join(problems)}; no whole state is left: use --restart to begin anew")
+            raise UserError(f"{'; '.join(problems)}; no whole state is left: use --restart to start over")
         return None, {}
 
     # --- while it runs
@@ -224,8 +221,6 @@ class RunFolder:
         """The files that follow from the state."""
         if processes.is_main():
             write_tables(self.tables, self.state, self.seconds, self.pool)
-            if self.config.tensorboard:
-                events.write_events(self.tables, self.state, self.seconds)
 
     def write_labeled(self) -> None:
         """The ids of the images that were chosen last, in order."""

@@ -11,7 +11,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from config import Config
 from models import build
-from pt4al.base import processes
 from pt4al.base.console import UserError
 from pt4al.base.files import load_checkpoint
 from pt4al.data.images import Images
@@ -26,17 +25,7 @@ def fresh_network(config: Config, num_classes: int, cycle: int, device: torch.de
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "weights", cycle))
         net = build(config.depth, config.width, num_classes)
-    memory_format = net.memory_format
-    if config.sync_batchnorm:
-        if device.type != "cuda" or processes.world_size() == 1:
-            raise UserError(
-                "sync_batchnorm needs several CUDA processes (torchrun --nproc_per_node=N): leave it out"
-            )
-        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
-    net = net.to(device, memory_format=memory_format)
-    if config.compile:
-        net.compile()
-    return net
+    return net.to(device, memory_format=net.memory_format)
 
 
 def describe(
@@ -70,12 +59,15 @@ def load_weights(path: Path, net: nn.Module, description: dict[str, Any]) -> dic
             and all(isinstance(x, float) and (0 if name == "std" else -1e3) < x < 1e3 for x in values)
         )
         if not good:
-            raise UserError(f"{path} holds {name} {shorten(values)}, which normalises no image: make it anew")
+            raise UserError(
+                f"{path} holds {name} {shorten(values)}, which cannot normalise images: make it again"
+            )
     for name in ("num_classes", "depth", "width", "img_size", "channel_order", "dataset", "data"):
         found, wanted = checkpoint.get(name), description[name]
         if name in checkpoint and found != wanted:
             raise UserError(
-                f"{path} was made with another {name} ({shorten(found)}, not {shorten(wanted)}): make it anew"
+                f"{path} was made with another {name} ({shorten(found)}, not {shorten(wanted)}): "
+                "make it again"
             )
     weights = {name.removeprefix("module."): value for name, value in checkpoint["net"].items()}
     ours = net.state_dict()
@@ -118,7 +110,7 @@ def fold_batchnorm(net: nn.Module) -> nn.Module:
     for module in list(net.modules()):
         children = list(module.named_children())
         for (before, conv), (after, norm) in pairwise(children):
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 setattr(module, before, fuse_conv_bn_eval(conv, norm))
                 setattr(module, after, nn.Identity())
     return net

@@ -29,8 +29,7 @@ def score(
     processes.
 
     `forward` takes a network that computes what `net` does in eval mode (a copy with its batch norm
-    folded, unless it is compiled), uint8 images (b, 3, h, w) and their positions (b,), and gives
-    (b, columns).
+    folded), uint8 images (b, 3, h, w) and their positions (b,), and gives (b, columns).
 
     Returns float32 (n, columns) in host memory, the same on every process. No padding: each row is
     computed once, by one process, and the others add zero to it. What ranks images is scored in
@@ -40,7 +39,7 @@ def score(
         UserError: a score is not finite, so it ranks and judges nothing.
     """
     net.eval()
-    quick = net if config.compile else fold_batchnorm(net)  # a copy would not be compiled
+    folded = fold_batchnorm(net)
     rows = torch.zeros(len(positions), columns, device=images.device)
     mine = processes.my_shard(rows)  # a view
     if len(mine):
@@ -50,7 +49,7 @@ def score(
             raise AssertionError("internal error: the images to be scored change from read to read")
         with torch.no_grad(), autocast(images.device, precision):
             for part, out in zip(images.stream(parts), mine.split(config.eval_batch_size), strict=True):
-                out.copy_(forward(quick, *part))
+                out.copy_(forward(folded, *part))
     scores = processes.add_up(rows).cpu()
     if not scores.isfinite().all():
         raise UserError(

@@ -9,39 +9,42 @@ import shlex
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 import pytest
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]  # as a program
 
-from shell import ROOT, SCRIPTS, environment
+from shell import ROOT, environment
 
 import config
-from pt4al.run import command_line, record, tables
+from loader import READERS
+from pt4al.method.strategies import FIRST_PICKS, STRATEGIES
+from pt4al.run import command_line, tables
 
 README = ROOT / "README.md"
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 PAGES = [README, ROOT / "study/REPORT.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {str(page.relative_to(ROOT)): page.read_text() for page in PAGES}
-FIELDS = {field.name for field in dataclasses.fields(config.Config)}
+OPTIONS = dataclasses.fields(config.Config)
+FIELDS = {f.name for f in OPTIONS}
 PROGRAMS = sorted(path for path in (ROOT / "utils").glob("*.py") if "__main__" in path.read_text())
 
 # Of others: flags of torchrun, pytest, Slurm and the released code; a file that a page tells to write.
 FOREIGN_FLAGS = {"--standalone", "--nproc_per_node", "--nnodes", "--node_rank", "--master_addr", "--array", "--gres",
-                 "--requeue", "--logdir", "--resume"}  # fmt: skip
+                 "--requeue", "--resume"}  # fmt: skip
 FOREIGN_FILES = {"job.sh"}
+NAMES = {"dataset": READERS, "strategy": STRATEGIES, "first_pick": FIRST_PICKS}  # what the scripts pass
 
 
 # --- docs/configuration.md
 
 
 def configuration_page() -> str:
-    """The page as it follows from config.py and from what each script uses."""
-    hints, default = get_type_hints(config.Config), config.Config()
+    """The page as it follows from config.py."""
     lines = [
         "# Configuration",
         "",
@@ -49,44 +52,29 @@ def configuration_page() -> str:
         "",
         *wrapped(
             "Change a default in `config.py`, or override it by a flag: `--first-pick random` or "
-            '`--first_pick random`, `--flip` or `--no-flip`, `--milestones 80 120`. "Paper" is Yi et al., ECCV '
-            '2022; "released code" is the authors\' repository; "ours" is neither. Every script takes every '
-            f'flag; the last column tells which make use of it. "All" are {listed(SCRIPTS)}.'
+            "`--first_pick random`, `--flip` or `--no-flip`, `--milestones 80 120`. `--help` of a script "
+            "lists the fields that it uses; it accepts the others, without effect. "
+            '"Paper" is Yi et al., ECCV 2022; "released code" is the authors\' repository; "ours" is neither.'
         ),
-        "",
     ]
-    for group, texts in command_line.describe_fields().items():
-        head = ["| field | meaning | default | used by |", "|---|---|---|---|"]
-        lines += [f"## {group.capitalize()}", "", *head]
-        for name, text in texts.items():
-            choices = get_args(hints[name]) if get_origin(hints[name]) is Literal else ()
-            if not all(re.search(rf"\b{choice}\b", text) for choice in choices):
-                text += f" One of {', '.join(f'`{choice}`' for choice in choices)}."
-            lines.append(f"| `{name}` | {text} | {shown(getattr(default, name))} | {users(name)} |")
-        lines.append("")
-    presets = {name: preset for name, preset in config.PRESETS.items() if preset != default}
-    lines += [
-        "## Presets",
-        "",
-        "What each preset changes; an empty cell is the default, which is what the preset `cifar10` takes.",
-        "",
-        "| field | default | " + " | ".join(f"`{name}`" for name in presets) + " |",
-        "|---|---|" + "---|" * len(presets),
-    ]
-    for name in (name for texts in command_line.describe_fields().values() for name in texts):
-        values = [getattr(preset, name) for preset in presets.values()]
-        usual = getattr(default, name)
-        if any(value != usual for value in values):
-            cells = ["" if value == usual else shown(value) for value in values]
-            lines.append(f"| `{name}` | {shown(usual)} | " + " | ".join(cells) + " |")
+    for f in OPTIONS:
+        if group := f.metadata["group"]:
+            lines += ["", f"## {group.capitalize()}", "", "| field | default | meaning |", "|---|---|---|"]
+        lines.append(f"| `{f.name}` | {shown(f.default)} | {command_line.describe(f, {})} |")
+    lines += ["", "## Presets", "", "`cifar10` is the defaults. The others change:", ""]
+    for name, preset in config.PRESETS.items():
+        values = {f.name: getattr(preset, f.name) for f in OPTIONS if getattr(preset, f.name) != f.default}
+        changes = [f"`{key}={command_line.shown(value)}`" for key, value in values.items()]
+        lines += wrapped(f"* `{name}`: {', '.join(changes)}") if changes else []
+    how = [f"`{f.name}`" for f in OPTIONS if f.metadata["how"]]
     lines += [
         "",
-        "## What may change when a run goes on",
+        "## What may change when a run is resumed",
         "",
         *wrapped(
-            f"These fields say where and how to compute, not what: {listed(sorted(record.MACHINE_FIELDS))}. "
-            "A run goes on with other values of them (another `experiment` or `run_name` is another run). "
-            "Another value of any other field that its script uses is refused."
+            f"{', '.join(how[:-1])} and {how[-1]} say where or how to compute, not what: a run can be "
+            "resumed with other values of them (another `experiment` or `run_name` is another run). Another value of "
+            "any other field that its script uses is an error (exit status 2)."
         ),
         "",
         "This page is made from `config.py` by `python tests/docs/test_docs.py`: do not edit it.",
@@ -95,28 +83,11 @@ def configuration_page() -> str:
 
 
 def shown(value: Any) -> str:
-    if isinstance(value, tuple):
-        value = " ".join(map(str, value))
-    return "empty" if value == "" else f"`{value}`"
-
-
-def listed(names: Sequence[str]) -> str:
-    quoted = [f"`{name}`" for name in names]
-    return f"{', '.join(quoted[:-1])} and {quoted[-1]}"
+    return f"`{command_line.shown(value)}`"
 
 
 def wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, 120, break_long_words=False, break_on_hyphens=False)
-
-
-def users(field: str) -> str:
-    """The scripts that make use of a field."""
-    using = [f"`{script}`" for script, fields in record.USED.items() if field in fields]
-    missing = [f"`{script}`" for script in SCRIPTS if field not in record.USED[script]]
-    if len(missing) > 1:
-        return ", ".join(using)
-    first = f"all but {missing[0]}" if missing else "all"
-    return ", ".join([first, *(name for name in using if name.strip("`") not in SCRIPTS)])
 
 
 def test_the_page_of_fields_is_that_of_config():
@@ -125,10 +96,9 @@ def test_the_page_of_fields_is_that_of_config():
     )
 
 
-def test_every_field_is_used_by_a_script_and_stands_on_the_page():
+def test_every_field_stands_on_the_page():
     for name in FIELDS:
-        assert users(name), name
-        row = rf"^\| `{name}` \| \S.* \| \S.* \| \S.* \|$"
+        row = rf"^\| `{name}` \| \S.* \| \S.* \|$"
         assert re.search(row, CONFIGURATION.read_text(), re.MULTILINE), name
 
 
@@ -186,10 +156,10 @@ def parse(path: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> 
         if path.name == "study.sh":
             fields = arguments[arguments.index("--") + 1 :] if "--" in arguments else []
         monkeypatch.setattr(sys, "argv", ["main.py", *fields])
-        command_line.from_command_line("")
+        command_line.from_command_line("", **NAMES)
     elif path.parent == ROOT:
         monkeypatch.setattr(sys, "argv", [str(path), *arguments])
-        assert isinstance(command_line.from_command_line(""), config.Config)
+        assert isinstance(command_line.from_command_line("", **NAMES), config.Config)
     elif path.name == Path(__file__).name:  # its last lines, which take no argument
         assert not arguments
     else:
@@ -233,7 +203,7 @@ def load(path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("line", ["main.py --run x", "main.py cifar11", "main.py --sort backwards",
+@pytest.mark.parametrize("line", ["main.py --run x", "main.py cifar11", "main.py --sort backwards", "main.py --strategy margn",
                                   "utils/plot_curves.py RUN --widht 3", "bench/benchmark.py --repeats many",
                                   "utils/show_batches.py digits --ou x", "run.sh digits --seeds", "run.sh --seed 3",
                                   "run.sh digits --epoch 3"])  # fmt: skip
@@ -305,7 +275,12 @@ def test_every_flag_exists(page: str):
 # The files of the released code, which fidelity.md names, have a test of their own.
 @pytest.mark.parametrize("page", sorted(TEXTS.keys() - {"docs/fidelity.md"}))
 def test_every_file_exists_or_is_written_by_the_code(page: str):
-    sources = [*ROOT.glob("*.py"), *ROOT.glob("pt4al/**/*.py"), *ROOT.glob("utils/*.py"), *ROOT.glob("study/*.sh")]
+    sources = [
+        *ROOT.glob("*.py"),
+        *ROOT.glob("pt4al/**/*.py"),
+        *ROOT.glob("utils/*.py"),
+        *ROOT.glob("study/*.sh"),
+    ]
     written = "\n".join(path.read_text() for path in sources).replace("{", "<").replace("}", ">")
     endings = "py|sh|txt|csv|json|pth|png|md|toml|xml|html"
     names = set(re.findall(rf"(?<![\w./<>-])[\w./<>-]+\.(?:{endings})\b", TEXTS[page]))

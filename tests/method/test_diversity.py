@@ -23,29 +23,29 @@ def column(*values: float) -> Tensor:
 
 def test_coreset_takes_the_farthest_from_all_that_is_labelled_or_chosen():
     points = column(1, 2, 10, 6)  # from the label at 0; 10 goes first, then 6 is 4 from it
-    assert STRATEGIES["coreset"](query(None, points, 4, column(0))).tolist() == [2, 3, 1, 0]
+    assert STRATEGIES["coreset"].pick(query(None, points, 4, column(0))).tolist() == [2, 3, 1, 0]
 
 
 def test_coreset_begins_in_the_middle_where_nothing_is_labelled():
     points = column(0, 4, 5, 11)  # the mean is 5; then 11 is 6 off, 0 is 5 off
-    assert STRATEGIES["coreset"](query(None, points, 4)).tolist() == [2, 3, 0, 1]
+    assert STRATEGIES["coreset"].pick(query(None, points, 4)).tolist() == [2, 3, 0, 1]
 
 
 def test_coreset_leaves_a_twin_of_a_labelled_image_to_the_end():
     points = torch.randn(30, 8, generator=source())
-    picks = STRATEGIES["coreset"](query(None, points, 30, points[17:18])).tolist()
+    picks = STRATEGIES["coreset"].pick(query(None, points, 30, points[17:18])).tolist()
     assert picks[-1] == 17
 
 
-def brute_force_centres(points: Tensor, centres: Tensor, k: int) -> list[int]:
-    """All distances to all centres anew for each pick, in float64."""
-    points, centres, picks = points.double(), centres.double(), []
+def brute_force_centers(points: Tensor, centers: Tensor, k: int) -> list[int]:
+    """All distances to all centers anew for each pick, in float64."""
+    points, centers, picks = points.double(), centers.double(), []
     for _ in range(k):
-        distances = torch.cdist(points, centres, compute_mode="donot_use_mm_for_euclid_dist")
+        distances = torch.cdist(points, centers, compute_mode="donot_use_mm_for_euclid_dist")
         nearest = distances.amin(1)
         nearest[picks] = -1
         picks.append(int(nearest.argmax()))
-        centres = torch.cat([centres, points[picks[-1:]]])
+        centers = torch.cat([centers, points[picks[-1:]]])
     return picks
 
 
@@ -54,11 +54,9 @@ def brute_force_centres(points: Tensor, centres: Tensor, k: int) -> list[int]:
 def test_coreset_is_the_brute_force_greedy(n: int, m: int, seed: int, offset: int):
     """Also far from the origin, where inner products of float32 lose their digits."""
     query = random_query(n, n, seed=seed, m=m)
-    query = replace(
-        query, features=query.features + offset, labelled_features=query.labelled_features + offset
-    )
-    expected = brute_force_centres(query.features, query.labelled_features, n)
-    assert STRATEGIES["coreset"](query).tolist() == expected
+    query = replace(query, features=query.features + offset, labeled_features=query.labeled_features + offset)
+    expected = brute_force_centers(query.features, query.labeled_features, n)
+    assert STRATEGIES["coreset"].pick(query).tolist() == expected
 
 
 # --- badge
@@ -68,7 +66,7 @@ def test_badge_begins_with_the_longest_gradient_and_draws_none_at_distance_0():
     """Rows 0 to 2 are alike and unsure, row 3 is sure: whatever is drawn, it comes second."""
     logits = torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [5.0, 0.0]])
     for seed in range(20):
-        picks = STRATEGIES["badge"](query(logits, torch.full((4, 1), 2.0), 4, seed=seed)).tolist()
+        picks = STRATEGIES["badge"].pick(query(logits, torch.full((4, 1), 2.0), 4, seed=seed)).tolist()
         assert picks[:2] == [0, 3] and sorted(picks[2:]) == [1, 2]
 
 
@@ -90,7 +88,7 @@ def test_badge_takes_no_image_twice_where_all_are_twins():
     two = random_query(2, 2, seed=3, d=64)
     for seed in range(10):
         logits, features = two.logits.repeat(20, 1), two.features.repeat(20, 1)
-        picks = STRATEGIES["badge"](query(logits, features, 40, seed=seed)).tolist()
+        picks = STRATEGIES["badge"].pick(query(logits, features, 40, seed=seed)).tolist()
         assert sorted(picks) == list(range(40)) and (picks[0] - picks[1]) % 2
 
 
@@ -114,13 +112,13 @@ def direct_badge(query: Query) -> list[int]:
 def test_badge_is_kmeans_plus_plus_on_gradient_embeddings(n: int, classes: int, seed: int):
     """The same draws give the same picks; n - 1 of n, so that something is left to draw from."""
     k = max(1, n - 1)
-    picks = STRATEGIES["badge"](random_query(n, k, classes, seed)).tolist()
+    picks = STRATEGIES["badge"].pick(random_query(n, k, classes, seed)).tolist()
     assert picks == direct_badge(random_query(n, k, classes, seed))
 
 
 def test_badge_depends_on_its_draws():
-    picks = [STRATEGIES["badge"](random_query(200, 20)).tolist() for _ in range(2)]
-    other = STRATEGIES["badge"](replace(random_query(200, 20), generator=source(1))).tolist()
+    picks = [STRATEGIES["badge"].pick(random_query(200, 20)).tolist() for _ in range(2)]
+    other = STRATEGIES["badge"].pick(replace(random_query(200, 20), generator=source(1))).tolist()
     assert picks[0] == picks[1] != other and picks[0][0] == other[0]  # the first is not drawn
 
 
@@ -181,7 +179,7 @@ def test_typiclust_looks_at_directions():
     angle = torch.tensor([0.0] * 30 + [1.5] * 10) + 0.01 * torch.randn(40, generator=draws)
     length = torch.tensor([100.0] * 10 + [1.0] * 30)
     points = torch.stack([angle.cos(), angle.sin()], 1) * length[:, None]
-    picks = STRATEGIES["typiclust"](query(None, points, 2)).tolist()
+    picks = STRATEGIES["typiclust"].pick(query(None, points, 2)).tolist()
     assert picks[0] < 30 <= picks[1]  # the larger direction first
 
 
@@ -197,7 +195,7 @@ def test_typiclust_of_many_clusters(k: int, m: int, clusters: int, monkeypatch: 
     monkeypatch.setattr("pt4al.method.strategies.kmeans", counted)
     queries = [random_query(600, k, m=m, seed=0) for _ in range(3)]
     queries[2] = replace(queries[2], generator=source(1))
-    picks = [STRATEGIES["typiclust"](q).tolist() for q in queries]
+    picks = [STRATEGIES["typiclust"].pick(q).tolist() for q in queries]
     assert picks[0] == picks[1] and len(set(picks[0])) == k and asked == [clusters] * 3
     assert k == 1 or picks[0] != picks[2]  # where clusterings begin is drawn
 
@@ -218,10 +216,10 @@ def test_the_picks_cover_separate_clusters(name: str, seed: int):
     points, of = clustered(seed)
     logits = torch.nn.functional.one_hot((of > 0).long(), 2) * torch.tensor([[0.1, 9.0]])
     q = query(logits.float(), points, 8, seed=seed)
-    assert sorted(of[STRATEGIES[name](q)].tolist()) == list(range(8))
-    assert set(of[STRATEGIES["margin"](q)].tolist()) == {0}  # control: the unsure are in one
-    known = replace(q, k=4, labelled_features=points[[int((of == c).nonzero()[3]) for c in range(4)]])
-    assert sorted(of[STRATEGIES[name](known)].tolist()) == [4, 5, 6, 7]  # those without a label
+    assert sorted(of[STRATEGIES[name].pick(q)].tolist()) == list(range(8))
+    assert set(of[STRATEGIES["margin"].pick(q)].tolist()) == {0}  # control: the unsure are in one
+    known = replace(q, k=4, labeled_features=points[[int((of == c).nonzero()[3]) for c in range(4)]])
+    assert sorted(of[STRATEGIES[name].pick(known)].tolist()) == [4, 5, 6, 7]  # those without a label
 
 
 @quick
@@ -230,7 +228,7 @@ def test_what_badge_and_typiclust_do_not_draw_is_free_of_order(n: int, seed: int
     """The first pick of the one, and of the other all, once it has its clusters."""
     order, one = torch.randperm(n, generator=source(seed)), random_query(n, 1, seed=seed)
     other = replace(one, logits=one.logits[order], features=one.features[order])
-    assert STRATEGIES["badge"](one).tolist() == order[STRATEGIES["badge"](other)].tolist()
+    assert STRATEGIES["badge"].pick(one).tolist() == order[STRATEGIES["badge"].pick(other)].tolist()
     clusters, known = torch.arange(n) % 3, torch.tensor([0])
     # Half of the points: the last two of a cluster are as typical as each other.
     picks = typical_points(one.features, clusters, known, n // 2)

@@ -1,7 +1,6 @@
 """Query strategies on a few points: cases worked by hand, and what holds for all of them."""
 
 from dataclasses import replace
-from typing import get_args, get_type_hints
 
 import pytest
 import torch
@@ -10,8 +9,8 @@ from hypothesis import strategies as st
 from queries import pick, query, quick, random_query, source
 from torch import Tensor
 
-from config import Config, StrategyName
-from pt4al.method.strategies import BLIND, FEATURES, LABELLED, PRETEXT, STRATEGIES, even_intervals
+from config import PRESETS
+from pt4al.method.strategies import FIRST_PICKS, STRATEGIES, even_intervals
 
 # Probabilities (rows sum to 1), so that every ranking can be checked by eye.
 FOUR = torch.tensor([[0.90, 0.05, 0.05], [0.40, 0.35, 0.25], [0.48, 0.47, 0.05], [0.60, 0.20, 0.20]]).log()
@@ -75,7 +74,8 @@ def test_even_intervals_are_the_released_every_fifth():
 
 def test_random_depends_on_the_generator_alone():
     picks = [
-        STRATEGIES["random"](query(torch.rand(50, 3), None, 20, seed=seed)).tolist() for seed in (1, 1, 2)
+        STRATEGIES["random"].pick(query(torch.rand(50, 3), None, 20, seed=seed)).tolist()
+        for seed in (1, 1, 2)
     ]
     assert picks[0] == picks[1] != picks[2]
 
@@ -95,26 +95,26 @@ def test_every_strategy_gives_k_distinct_positions_of_its_query_alone(
         queries = [random_query(n, k, classes, seed, m) for _ in range(3)]
         for x in (x for q in queries for x in vars(q).values() if isinstance(x, Tensor)):
             x *= scale
-        picks = strategy(queries[0]).tolist()
+        picks = strategy.pick(queries[0]).tolist()
         assert len(picks) == k == len(set(picks)), name
         assert 0 <= min(picks) and max(picks) < n, name
         torch.manual_seed(seed)
-        assert picks == strategy(queries[1]).tolist(), name
-        for field in ("logits", "features", "labelled_features"):
+        assert picks == strategy.pick(queries[1]).tolist(), name
+        for field in ("logits", "features", "labeled_features"):
             assert torch.equal(getattr(queries[0], field), getattr(queries[2], field)), name
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_strategy_looks_at_nothing_that_it_does_not_ask_for(name: str):
-    full = random_query(30, 10)
+    full, strategy = random_query(30, 10), STRATEGIES[name]
     least = replace(
         full,
-        logits=full.logits if name not in BLIND | PRETEXT else torch.zeros(30, 0),
-        features=full.features if name in FEATURES | PRETEXT else torch.zeros(30, 0),
-        labelled_features=full.labelled_features if name in LABELLED else torch.zeros(0, 6),
+        logits=full.logits if strategy.looks_at in ("logits", "features") else torch.zeros(30, 0),
+        features=full.features if strategy.looks_at in ("features", "pretext") else torch.zeros(30, 0),
+        labeled_features=full.labeled_features if strategy.labeled else torch.zeros(0, 6),
         generator=source(),
     )
-    assert STRATEGIES[name](full).tolist() == STRATEGIES[name](least).tolist()
+    assert strategy.pick(full).tolist() == strategy.pick(least).tolist()
 
 
 # Positions count for the others: class_balanced and interval go by order, random and badge look up
@@ -127,12 +127,11 @@ def test_the_order_of_the_candidates_changes_nothing(name: str, n: int, seed: in
     k = 1 + n // 2
     one, other = random_query(n, min(k, n), seed=seed), random_query(n, min(k, n), seed=seed)
     other = replace(other, logits=other.logits[order], features=other.features[order])
-    assert STRATEGIES[name](one).tolist() == order[STRATEGIES[name](other)].tolist()
+    assert STRATEGIES[name].pick(one).tolist() == order[STRATEGIES[name].pick(other)].tolist()
 
 
-def test_names_of_strategies_are_those_of_config():
-    assert get_args(StrategyName) == tuple(STRATEGIES)
-    assert BLIND | FEATURES | PRETEXT | LABELLED <= set(STRATEGIES)
-    assert not PRETEXT & (BLIND | FEATURES) and not BLIND & (FEATURES | LABELLED)
-    first = set(get_args(get_type_hints(Config)["first_pick"]))
-    assert first <= BLIND | PRETEXT  # with no classifier yet
+def test_cycle_0_is_chosen_without_a_classifier():
+    assert FIRST_PICKS == ["interval", "random", "typiclust"]
+    assert not [name for name in FIRST_PICKS if STRATEGIES[name].looks_at in ("logits", "features")]
+    for preset in PRESETS.values():
+        assert preset.strategy in STRATEGIES and preset.first_pick in FIRST_PICKS

@@ -255,8 +255,6 @@ def test_labels_that_change_while_a_cycle_trains_take_effect_at_the_next(work: P
         "10",
         "--epochs",
         "30",
-        "--checkpoint-every",
-        "1",
     ]
     own(work, "main.py", *flags, status=3)
     first = answer(work)
@@ -394,14 +392,12 @@ def test_answers_are_taken_once(work: Path):
         "10",
         "--epochs",
         "3000",
-        "--checkpoint-every",
-        "3000",
     ]
     own(work, "main.py", *flags, status=3)
     asked, truth = answer(work), truth_of(work)
     process = start_forked(
         work,
-        "main.py",
+        "tests/saving_late.py",
         (*OWN, *TINY, "--num-batches", "5", *flags),
         {},
         work / ".out",
@@ -417,7 +413,7 @@ def test_answers_are_taken_once(work: Path):
     path.write_text(path.read_text().replace(f"{asked[0]},{truth[asked[0]]}\n", f"{asked[0]},9\n"))
     again = start_forked(
         work,
-        "main.py",
+        "tests/saving_late.py",
         (*OWN, *TINY, "--num-batches", "5", *flags),
         {},
         work / ".out2",

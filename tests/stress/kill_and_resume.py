@@ -1,15 +1,17 @@
 """Kill every root script at random moments, start it again until it is done, and compare all files
 with a run that was left alone: they must be equal byte for byte (wall-clock columns apart).
 
-    python tests/stress/kill_and_resume.py --kills 300      about 5 s a kill on 2 CPU cores
+    python tests/stress/kill_and_resume.py --kills 300      about 3 s a kill on 2 CPU cores
 
-Half of the kills come at a moment drawn over the time that the script takes, half while a file is being written (its
-`.part` is there). They hit every process at once, the process groups, or one process; a quarter are SIGTERM to the
-groups. The variants take turns. Prints a line a scenario and exits with status 1 on the first difference.
+Half of the kills come at a moment drawn over the time that the script takes, half while a file is being written
+(its `.part` is there). They hit every process at once, the process groups, or one process; a quarter are SIGTERM
+to the groups. The variants take turns; one process saves after every epoch, two as seldom as ever. Prints a line
+per scenario and exits with status 1 on the first difference.
 """
 
 import argparse
 import contextlib
+import math
 import os
 import random
 import shutil
@@ -25,12 +27,12 @@ from shell import (
     RANDOM_BASELINE,
     SCRIPTS,
     TINY,
+    Started,
     command,
     differences,
     environment,
     environment_of,
-    run,
-    start_forked,
+    run_tiny,
     tree,
 )
 
@@ -38,46 +40,22 @@ VARIANTS: dict[str, tuple[list[str], int]] = {
     "precision auto, warm, best": ([], 1),
     "two processes": (["--threads", "1"], 2),
     "float32, scratch, last": (["--precision", "float32", "--init", "scratch", "--select", "last"], 1),
-    "often saved, scratch, best": (["--checkpoint-every", "1", "--init", "scratch"], 1),
+    "scratch, best": (["--init", "scratch", "--select", "best"], 1),
     "two processes, float32, last": (["--threads", "1", "--precision", "float32", "--select", "last"], 2),
     "random baseline, warm, last": ([*RANDOM_BASELINE, "--select", "last"], 1),
 }
 
 
-class Forked:
-    """A script in a process forked off one that has imported torch, with what Popen offers of it."""
-
-    def __init__(self, folder: Path, script: str, flags: list[str]) -> None:
-        self.error = folder / ".errors"
-        self.process = start_forked(
-            folder, script, ("digits", *TINY, *flags), {}, Path(os.devnull), self.error
-        )
-        self.pid = self.process.pid
-
-    def poll(self) -> int | None:
-        return self.process.exitcode
-
-    def communicate(self) -> tuple[str, str]:
-        self.process.join()
-        text = self.error.read_text() if self.error.exists() else ""
-        self.error.unlink(missing_ok=True)
-        return "", text
-
-    @property
-    def returncode(self) -> int:
-        return self.process.exitcode
-
-
-def start(folder: Path, script: str, flags: list[str], processes: int) -> "Forked | subprocess.Popen":
+def start(folder: Path, script: str, flags: list[str], processes: int) -> Started | subprocess.Popen:
     if processes == 1:
-        return Forked(folder, script, flags)
+        return Started(folder, script, "digits", *TINY, *flags, saving_share=math.inf)
     return subprocess.Popen(
-        command(script, "digits", *TINY, *flags, processes=processes), cwd=folder, env=environment(),
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        command(script, "digits", *TINY, *flags, processes=processes), cwd=folder, env=environment(), text=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
 
 
-def kill(process: "Forked | subprocess.Popen", how: str, source: random.Random) -> None:
+def kill(process: Started | subprocess.Popen, how: str, source: random.Random) -> None:
     """Stop a script and all that it started, and wait until all of it is gone.
 
     Args:
@@ -177,7 +155,7 @@ def main() -> None:
                 alone.mkdir()
                 for script in SCRIPTS:
                     began = time.perf_counter()
-                    run(alone, script, "digits", *TINY, *flags, processes=processes)
+                    run_tiny(alone, script, *flags, processes=processes)
                     seconds[script] = time.perf_counter() - began
                 references[variant] = alone, seconds
             alone, seconds = references[variant]
