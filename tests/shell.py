@@ -196,16 +196,16 @@ def start_ranks(
 
 
 def run(
-    folder: Path, script: str, *arguments: str, status: int = 0, processes: int = 1, **variables: str
+    folder: Path, script: str, *arguments: str, status: int | None = 0, processes: int = 1, **variables: str
 ) -> subprocess.CompletedProcess:
-    """Run `python SCRIPT ARGUMENTS` in a folder to its end, in a process of its own, and require an exit status.
-    Several processes give 1 where one of them fails, as torchrun does, and their streams one after another."""
+    """Run `python SCRIPT ARGUMENTS` in a folder to its end, in a process of its own, and require an exit status
+    (None: any). Several processes give 1 where one of them fails, as torchrun does, and their streams one after another."""
     started = start_ranks(folder, script, *arguments, processes=processes, **variables)
     with ThreadPoolExecutor(processes) as readers:
         out, err = ("".join(texts) for texts in zip(*readers.map(Started.communicate, started), strict=True))
     statuses = [process.returncode for process in started]
     returned = statuses[0] if processes == 1 else int(any(statuses))
-    assert returned == status, f"{script} {arguments}: {returned}\n{out}\n{err}"
+    assert status in (returned, None), f"{script} {arguments}: {returned}\n{out}\n{err}"
     return subprocess.CompletedProcess([script, *arguments], returned, out, err)
 
 

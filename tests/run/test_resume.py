@@ -13,6 +13,7 @@ from shell import (
     content,
     copy,
     differences,
+    epochs_of,
     one_error,
     rows,
     run_tiny,
