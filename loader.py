@@ -1,14 +1,14 @@
 """Data sets in. A new one is added here and nowhere else: a reader, and its name in `READERS`.
 
-A reader takes (config, split, room), split being "train" or "test", and gives
+A reader takes (config, split, memory_limit), split being "train" or "test", and gives
     pixels   uint8 (n, img_size, img_size, 3), RGB; from `decoding.new_pixels` where large, and by
              `decoding.resize_all` from an array of another size, or of greys
     labels   int64 (n,), indices into the classes
     names    `<class>/<file>` of each image, the end of its id
     classes  their names, in label order
-Of a pool that a person labels, labels are -1, names are paths below the data directory, and there
+Of a pool that an annotator labels, labels are -1, names are paths below the data directory, and there
 are no classes.
-Pixels of more than `room` bytes are mapped from a temporary file instead of held in memory.
+Pixels of more than `memory_limit` bytes are mapped from a temporary file instead of held in memory.
 `check_split` refuses anything else.
 """
 
@@ -45,10 +45,10 @@ def load_images(
     Raises:
         UserError: the data are missing, cannot be read, or make no classification problem.
     """
-    room = int(config.resident_share * memory_of(device))
+    memory_limit = int(config.resident_share * memory_of(device))
     result = []
     for split in splits:
-        pixels, labels, names, classes = READERS[config.dataset](config, split, room)
+        pixels, labels, names, classes = READERS[config.dataset](config, split, memory_limit)
         labels_known = config.dataset != "unlabeled" or split == "test"
         ids = [f"{config.data_dir}/{split}/{name}" for name in names] if labels_known else names
         check_split(config, split, pixels, labels, ids, classes)
@@ -58,7 +58,7 @@ def load_images(
         if config.channel_order == "bgr":
             for i in range(0, len(pixels), 1000):
                 pixels[i : i + 1000] = pixels[i : i + 1000, ..., ::-1].copy()
-        streams = pixels.nbytes > room
+        streams = pixels.nbytes > memory_limit
         data = torch.from_numpy(np.ascontiguousarray(pixels)).to("cpu" if streams else device)
         targets = torch.from_numpy(labels).to(device)
         key = key_rule(config) if split == "train" else by_last_three
@@ -85,16 +85,16 @@ def check_split(
 ) -> None:
     """Raise a UserError where a reader gives something else than stands at the top of this file."""
     n, size, wrong = len(pixels), config.img_size, ""
-    of_person = config.dataset == "unlabeled" and not classes
-    lowest, highest = (-1, -1) if of_person else (0, len(classes) - 1)
-    most = Counter(map(by_path if of_person else by_last_three, ids)).most_common(1)
+    unlabeled = config.dataset == "unlabeled" and not classes
+    lowest, highest = (-1, -1) if unlabeled else (0, len(classes) - 1)
+    most = Counter(map(by_path if unlabeled else by_last_three, ids)).most_common(1)
     if kind(pixels) != (right := f"uint8 {(n, size, size, 3)}"):
         wrong = f"pixels are {kind(pixels)}, not {right} (resize_all makes them so)"
     elif kind(labels) != (right := f"int64 {(n,)}"):
         wrong = f"labels are {kind(labels)}, not {right}"
     elif len(ids) != n:
         wrong = f"{n} images have {len(ids)} names"
-    elif not of_person and (n == 0 or len(classes) < 2):
+    elif not unlabeled and (n == 0 or len(classes) < 2):
         wrong = f"{n} images of {len(classes)} classes: there is nothing to learn"
     elif n and (labels.min() < lowest or labels.max() > highest):
         wrong = f"labels go from {labels.min()} to {labels.max()}, not from {lowest} to {highest}"
@@ -106,7 +106,7 @@ def check_split(
 
 
 def kind(array: object) -> str:
-    """`uint8 (60, 8, 8)`; of what is no array, what it is."""
+    """`uint8 (60, 8, 8)`; of anything but an array, its type."""
     return f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
 
 
@@ -162,7 +162,7 @@ def memory_of(device: torch.device) -> int:
 # --- data sets that come with a library
 
 
-def read_cifar(config: Config, split: str, room: int) -> Split:
+def read_cifar(config: Config, split: str, memory_limit: int) -> Split:
     """CIFAR-10 or CIFAR-100 by torchvision, downloaded with its checksum verified if it is not
     there."""
     from torchvision import datasets  # only needed here
@@ -185,11 +185,11 @@ def read_cifar(config: Config, split: str, room: int) -> Split:
     labels = np.asarray(data.targets, dtype=np.int64)
     names = [f"{label}/{i}.png" for i, label in enumerate(labels)]
     classes = [str(i) for i in range(len(data.classes))]
-    pixels = resize_all(data.data, config.img_size, config.resize, room)
+    pixels = resize_all(data.data, config.img_size, config.resize, memory_limit)
     return pixels, labels, names, classes
 
 
-def read_digits(config: Config, split: str, room: int) -> Split:
+def read_digits(config: Config, split: str, memory_limit: int) -> Split:
     """scikit-learn's 1,797 handwritten digits (8x8, grey); every fifth image is the test set (359),
     1,438 the pool."""
     from sklearn.datasets import load_digits  # only needed here
@@ -200,19 +200,18 @@ def read_digits(config: Config, split: str, room: int) -> Split:
     grey = np.round(digits.images[index] * (255 / 16)).astype(np.uint8)
     labels = digits.target[index].astype(np.int64)
     names = [f"{label}/{i}.png" for i, label in zip(index, labels, strict=True)]
-    pixels = resize_all(grey, config.img_size, config.resize, room)
+    pixels = resize_all(grey, config.img_size, config.resize, memory_limit)
     return pixels, labels, names, [str(i) for i in range(10)]
 
 
 # --- folders of images
 
 
-def read_folder(config: Config, split: str, room: int) -> Split:
+def read_folder(config: Config, split: str, memory_limit: int) -> Split:
     """`<data_dir>/<split>/<class>/*`: any format that Pillow reads, any size."""
     classes = class_folders(config, split)
-    labelled = config.dataset == "folder"
-    if labelled and split == "test" and classes != (expected := class_folders(config, "train", quiet=True)):
-        odd = sorted(set(classes) ^ set(expected))
+    of_train = class_folders(config, "train", quiet=True) if config.dataset == "folder" else classes
+    if odd := sorted({*classes} ^ {*of_train}):
         raise UserError(
             f"train and test of {config.data_dir} have different class folders: {', '.join(odd[:5])}"
         )
@@ -222,11 +221,11 @@ def read_folder(config: Config, split: str, room: int) -> Split:
         paths += files
         labels += [label] * len(files)
     names = [f"{path.parent.name}/{path.name}" for path in paths]
-    pixels = decode(paths, config.img_size, config.resize, split, room)
+    pixels = decode(paths, config, split, memory_limit)
     return pixels, np.asarray(labels, dtype=np.int64), names, classes
 
 
-def read_unlabeled(config: Config, split: str, room: int) -> Split:
+def read_unlabeled(config: Config, split: str, memory_limit: int) -> Split:
     """`<data_dir>/pool/**`, images at any depth, whose folders mean nothing; the test set is
     `<data_dir>/test/CLASS/*`, or empty where there is no such folder."""
     root = Path(config.data_dir, "pool")
@@ -235,7 +234,7 @@ def read_unlabeled(config: Config, split: str, room: int) -> Split:
             raise UserError(
                 f"{config.data_dir}/test is there to test by: leave out --test-labels, or move it away"
             )
-        return read_folder(config, split, room)
+        return read_folder(config, split, memory_limit)
     if split == "test":
         pixels = np.empty((0, config.img_size, config.img_size, 3), np.uint8)
         return pixels, np.empty(0, np.int64), [], []
@@ -246,7 +245,7 @@ def read_unlabeled(config: Config, split: str, room: int) -> Split:
     for name in names:
         if any("\udc80" <= c <= "\udcff" for c in name):
             raise UserError(f"the name of {name!r} is not UTF-8, as labels.csv must be: rename it")
-    pixels = decode(paths, config.img_size, config.resize, "pool", room)
+    pixels = decode(paths, config, "pool", memory_limit)
     return pixels, np.full(len(paths), -1, np.int64), names, []
 
 
@@ -319,7 +318,7 @@ def image_files(folder: Path, nested: bool = False) -> list[Path]:
 
 
 def no_image(path: Path) -> str:
-    """Why a file of a class folder is no image, empty if it is one. A broken link counts as one:
+    """Why a file of a class folder is not an image, empty if it is one. A broken link counts as one:
     reading it tells."""
     if path.is_dir():
         return "folders"

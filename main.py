@@ -13,9 +13,9 @@ Writes:  checkpoint/EXP/RUN/main_<cycle>.pth   weights that the cycle is judged
                                                cycles.csv, per_class.csv,
                                                labeled/
 
-With --dataset unlabeled a person labels: main.py writes to_label.csv, ends with
-exit status 3, and the same command goes on from PHOTOS/labels.csv; at the end
-it writes predictions.csv (docs/own_images.md).
+With --dataset unlabeled an annotator labels: main.py writes to_label.csv and ends
+with exit status 3. Give the same command again when the labels are there. At the
+end it writes predictions.csv (docs/own_images.md).
 
 Run:     python main.py digits                 about a minute on 2 CPU cores
          python main.py                        CIFAR-10 as in the paper, GPU

@@ -1,5 +1,5 @@
-"""Cold start: one labelled set, chosen with no labels at all from the losses of
-the pretext task, and trained on once.
+"""Cold start: one labelled set, chosen by the losses of the pretext task without
+any label, and trained on once.
 
 Reads:   loss/EXP/batch_<i>.txt, the training and test images;
          checkpoint/EXP/rotation.pth where typiclust chooses

@@ -82,10 +82,10 @@ def write_batches(config: Config, record: Record, lines: list[str], batches: lis
         found = {path.name: sha256_of(path) for path in files}
         if changed := [name for name in found if written and written.get(name) != found[name]]:
             raise UserError(
-                f"{folder}/{changed[0]} is no longer as make_batches.py wrote it: --restart writes it anew"
+                f"{folder}/{changed[0]} is no longer as make_batches.py wrote it: --restart writes it again"
             )
         if written and written == found:
-            processes.say(f"{folder} is finished: nothing to do; --restart begins anew")
+            processes.say(f"{folder} is finished: nothing to do; --restart starts over")
             return
     elif (files or (folder / CLASSES).exists()) and not config.restart:
         raise UserError(

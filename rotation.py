@@ -1,5 +1,5 @@
-"""Step 1 of PT4AL: train a ResNet to tell by which quarter turn an image of the
-pool was rotated. No labels are used.
+"""Step 1 of PT4AL: train a ResNet to predict by which of 0, 90, 180 and 270
+degrees an image of the pool was rotated. No labels are used.
 
 Reads:   the training images
 Writes:  checkpoint/EXP/rotation.pth   weights of the epoch with the best
@@ -16,8 +16,8 @@ from loader import READERS, load_images
 from pt4al.base import processes
 from pt4al.base.console import UserError, run_script
 from pt4al.base.files import load_checkpoint, lock_folder
-from pt4al.data.transforms import normalisation
-from pt4al.method.pretext import TURNS, rotation_task
+from pt4al.data.transforms import normalization
+from pt4al.method.pretext import ROTATIONS, rotation_task
 from pt4al.method.shortcuts import check_pretext
 from pt4al.method.strategies import FIRST_PICKS, STRATEGIES
 from pt4al.run.command_line import from_command_line
@@ -31,13 +31,13 @@ def main() -> None:
     config = from_command_line(__doc__, dataset=READERS, strategy=STRATEGIES, first_pick=FIRST_PICKS)
     device = processes.start(config)
     (pool,) = load_images(config, device, ("train",))
-    mean, std = normalisation(config, pool)
-    description = describe(config, pool, TURNS, mean, std)
-    net = fresh_network(config, TURNS, 0, device)
+    mean, std = normalization(config, pool)
+    description = describe(config, pool, ROTATIONS, mean, std)
+    net = fresh_network(config, ROTATIONS, 0, device)
     best, inputs = config.checkpoint_dir / "rotation.pth", {"data": description["data"]}
 
     with RunFolder(config, "rotation.py", "rotation") as run:
-        processes.from_main(lambda: make_way(config, run.name, inputs))
+        processes.from_main(lambda: claim_weights(config, run.name, inputs))
         run.open(inputs, pool)
         if not run.state.finished:
             train_cycle(net, rotation_task(config, pool, mean, std), run)
@@ -52,13 +52,13 @@ def main() -> None:
             run.write_tables()
             if not best.exists():
                 run.save_weights(best, {**run.state.best, **description})
-                processes.say(f"{best} was missing: written anew from {run.last}")
-            processes.say(f"{run.tables} is finished, {best} stands; --restart begins anew")
+                processes.say(f"{best} was missing: written again from {run.last}")
+            processes.say(f"{run.tables} is finished, {best} stands; --restart starts over")
 
 
-def make_way(config: Config, run_name: str, inputs: dict[str, str]) -> None:
-    """Hold the experiment's pretext network, and see to it that rotation.pth is this run's or none:
-    --restart deletes it, and replaces released weights that were put in its place.
+def claim_weights(config: Config, run_name: str, inputs: dict[str, str]) -> None:
+    """Lock the experiment's rotation.pth, and refuse if another run owns it. --restart deletes it, and
+    replaces released weights that were put in its place.
 
     Raises:
         UserError: it is of another run, of none, or made from anything else; or another run of

@@ -10,7 +10,8 @@ median counts, the spread is (max - min) / median.
 --picks measures the query strategies alone, beside the scoring: seconds and
 memory to choose 1,000 of 50,000 images by 512 features, 9,000 being labelled.
 --folding measures scoring with batch norm folded into the convolutions and
-without.
+without. --decoding measures how JPEG files become pixels, beside a loop of one
+thread and a DataLoader with a worker per core.
 
 Reads:   nothing: it makes its images, in a temporary folder
 Writes:  nothing: it prints a table, or JSON
@@ -19,6 +20,7 @@ Run:     python bench/benchmark.py               about 15 minutes on 2 CPU cores
          python bench/benchmark.py --width 16    about 5 minutes
          python bench/benchmark.py --picks       about 6 minutes
          python bench/benchmark.py --folding     about 3 minutes
+         python bench/benchmark.py --decoding    about 3 minutes
 """
 
 import argparse
@@ -47,9 +49,11 @@ from config import CIFAR10
 from loader import load_images
 from models import build
 from pt4al.base import processes
+from pt4al.base.console import Parser, run_script
+from pt4al.data.decoding import count_workers, decode, read_image
 from pt4al.data.transforms import CIFAR10_MEAN, CIFAR10_STD
 from pt4al.method.classifier import Classification
-from pt4al.method.pretext import TURNS, rotation_scores, rotation_task
+from pt4al.method.pretext import ROTATIONS, rotation_scores, rotation_task
 from pt4al.method.strategies import STRATEGIES, Query
 from pt4al.train.network import fold_batchnorm, fresh_network, make_optimizer
 from pt4al.train.scoring import autocast
@@ -74,7 +78,7 @@ class PlainImages(Dataset):
         image = self.transform(Image.open(self.paths[i]).convert("RGB"))
         if self.kind != "rotation":
             return image, int(self.paths[i].parent.name)
-        turns = torch.randperm(TURNS)
+        turns = torch.randperm(ROTATIONS)
         return torch.stack([torch.rot90(image, int(k), (1, 2)) for k in turns]), turns
 
 
@@ -101,13 +105,13 @@ def plain_training_step(net, optimizer, batches) -> int:
     return len(images)
 
 
-def plain_scoring(net, batches, images: int, turns: int) -> int:
-    """Loss extraction (4 turns) or query scoring (1) at batch size 1."""
+def plain_scoring(net, batches, images: int, rotations: int) -> int:
+    """Loss extraction (4 rotations) or query scoring (1) at batch size 1."""
     net.eval()
     with torch.no_grad():
         for _ in range(images):
             image, _ = next(batches)
-            for k in range(turns):
+            for k in range(rotations):
                 net(torch.rot90(image, k, (2, 3))).softmax(1)
     return images
 
@@ -162,16 +166,16 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, object]
     precision = processes.choose_precision(config.precision, device)
     pool, test = load_images(config, device)
     statistics_ = list(CIFAR10_MEAN), list(CIFAR10_STD)
-    turner = fresh_network(config, TURNS, 0, device)
-    turner_optimizer = make_optimizer(turner, config)
+    pretext = fresh_network(config, ROTATIONS, 0, device)
+    pretext_optimizer = make_optimizer(pretext, config)
     task = rotation_task(config, pool, *statistics_)
     task = task._replace(positions=torch.arange(config.rotation_batch_size))
     classification = Classification(config, pool, test)
     classifier = fresh_network(config, 10, 0, device)
     classifier_task = classification.task(torch.arange(STEPS * config.batch_size))
     optimizer = make_optimizer(classifier, config)
-    plain_turner, plain_net = (build(18, config.width, classes).to(device) for classes in (TURNS, 10))
-    plain_optimizers = [make_optimizer(net, config) for net in (plain_turner, plain_net)]
+    plain_pretext, plain_net = (build(18, config.width, classes).to(device) for classes in (ROTATIONS, 10))
+    plain_optimizers = [make_optimizer(net, config) for net in (plain_pretext, plain_net)]
     plain = {
         kind: plain_loader(paths, kind, size)
         for kind, size in (
@@ -197,8 +201,8 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, object]
 
     pairs = {
         "rotation training": (
-            lambda: step(turner, turner_optimizer, task),
-            lambda: plain_training_step(plain_turner, plain_optimizers[0], plain["rotation"]),
+            lambda: step(pretext, pretext_optimizer, task),
+            lambda: plain_training_step(plain_pretext, plain_optimizers[0], plain["rotation"]),
         ),
         # Several steps each: of a few batches the first ones come from a queue that is already full.
         "classifier training": (
@@ -208,8 +212,8 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, object]
             ),
         ),
         "loss extraction": (
-            lambda: len(rotation_scores(turner, some, *statistics_, config)),
-            lambda: plain_scoring(plain_turner, plain["scoring"], len(some), TURNS),
+            lambda: len(rotation_scores(pretext, some, *statistics_, config)),
+            lambda: plain_scoring(plain_pretext, plain["scoring"], len(some), ROTATIONS),
         ),
         "query scoring": (
             lambda: len(classification.logits(classifier, some, torch.arange(len(some)))),
@@ -218,7 +222,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, object]
         "input pipeline": (feed, lambda: sum(len(next(pipeline)[0]) for _ in range(40))),
     }
     flops = {
-        "rotation training": TURNS * training_flops(turner),
+        "rotation training": ROTATIONS * training_flops(pretext),
         "classifier training": training_flops(classifier),
     }
     table = []
@@ -243,14 +247,14 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, object]
 # --- what a strategy costs beside the scoring
 
 
-def large_query(candidates: int, labelled: int, d: int, k: int) -> Query:
+def large_query(candidates: int, labeled: int, d: int, k: int) -> Query:
     """Features in 200 soft clusters, cut at 0 as by a ReLU; ten of them serve as logits."""
     draws = torch.Generator().manual_seed(0)
-    centres = torch.randn(200, d, generator=draws)
-    features = torch.empty(candidates + labelled, d)
+    centers = torch.randn(200, d, generator=draws)
+    features = torch.empty(candidates + labeled, d)
     for part in features.split(1000):  # in place: the memory that a strategy adds is to show
         own = torch.randint(200, (len(part),), generator=draws)
-        part.normal_(0, 0.5, generator=draws).add_(centres[own]).relu_()
+        part.normal_(0, 0.5, generator=draws).add_(centers[own]).relu_()
     logits = 4 * features[:candidates, :10]
     return Query(logits, features[:candidates], features[candidates:], k, draws)
 
@@ -319,6 +323,54 @@ def measure_folding(options: argparse.Namespace) -> list[dict[str, object]]:
     return table
 
 
+# --- decoding
+
+
+class JpegFiles(Dataset):
+    """One file at a time, by the function that ours calls too."""
+
+    def __init__(self, paths: list[Path], size: int) -> None:
+        self.paths, self.size = paths, size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return read_image(self.paths[i], self.size, "crop")
+
+
+def write_jpegs(folder: Path, n: int, width: int, height: int) -> list[Path]:
+    """n images of noise on smooth colors, quality 90."""
+    source, paths = np.random.default_rng(0), [folder / f"{width} {i}.jpg" for i in range(n)]
+    for path in paths:
+        smooth = Image.fromarray(source.integers(128, size=(8, 8, 3), dtype=np.uint8)).resize((width, height))
+        noise = source.integers(64, size=(height, width, 3), dtype=np.uint8)
+        Image.fromarray(np.asarray(smooth) + noise).save(path, quality=90)
+    return paths
+
+
+def measure_decoding(repeats: int, folder: Path) -> list[dict[str, object]]:
+    """Images a second at the sizes of CIFAR-10, Tiny ImageNet and photographs; orders alternate."""
+    table = []
+    for width, height, n in ((32, 32, 4000), (64, 64, 4000), (4000, 3000, 40)):
+        paths, config = write_jpegs(folder, n, width, height), replace(CIFAR10, img_size=min(width, 64))
+        files = JpegFiles(paths, config.img_size)
+        workers, batch = count_workers(0, n), n // 100 + 1
+        loader = DataLoader(files, batch, num_workers=workers, collate_fn=np.stack)
+        ways = {
+            "ours": lambda paths=paths, config=config: decode(paths, config, "images", 2**40),
+            "loop": lambda files=files: [files[i] for i in range(len(files))],
+            "DataLoader": lambda loader=loader: list(loader),
+        }
+        rates: dict[str, list[float]] = {who: [] for who in ways}
+        for repeat in range(repeats):
+            for who in list(ways)[:: -1 if repeat % 2 else 1]:
+                rates[who].append(n / seconds(ways[who], torch.device("cpu")))
+        medians = {who: statistics.median(rate) for who, rate in rates.items()}
+        table.append({"what": f"{width} x {height}", **medians})
+    return table
+
+
 def print_table(title: str, table: list[dict[str, object]]) -> None:
     """Rows of the same keys."""
     print(f"{title}, median of the repeats; load of the machine {os.getloadavg()[0]:.1f}")
@@ -329,9 +381,7 @@ def print_table(title: str, table: list[dict[str, object]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("--width", type=int, default=64, help="of the network (default: 64)")
     parser.add_argument("--batch-size", type=int, default=128, help="of the classifier (default: 128)")
     parser.add_argument(
@@ -344,14 +394,20 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--picks", action="store_true", help="the query strategies alone")
     parser.add_argument("--folding", action="store_true", help="batch norm folded, alone")
+    parser.add_argument("--decoding", action="store_true", help="the decoding of image files, alone")
     options = parser.parse_args()
-    if options.picks or options.folding:
-        table = measure_picks(options.repeats) if options.picks else measure_folding(options)
-        title = "seconds to pick" if options.picks else "images per second, scoring"
-        print(json.dumps(table, indent=2)) if options.json else print_table(title, table)
-        return
     with tempfile.TemporaryDirectory() as folder:
-        table = measure(options, Path(folder))
+        if options.picks:
+            title, table = "seconds to pick", measure_picks(options.repeats)
+        elif options.folding:
+            title, table = "images per second, scoring", measure_folding(options)
+        elif options.decoding:
+            title, table = "images per second, decoding", measure_decoding(options.repeats, Path(folder))
+        else:
+            title, table = "", measure(options, Path(folder))
+    if title and not options.json:
+        print_table(title, table)
+        return
     if options.json:
         print(json.dumps(table, indent=2))
         return
@@ -366,4 +422,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -13,7 +13,6 @@ Run:     python bench/cost_growth.py                half an hour on 2 CPU cores
                                                     less than a minute
 """
 
-import argparse
 import statistics
 import sys
 import tempfile
@@ -31,12 +30,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from config import CIFAR10, Config
 from loader import load_images
 from pt4al.base import processes
+from pt4al.base.console import Parser, run_script
 from pt4al.base.files import write_lines
 from pt4al.data.decoding import decode
 from pt4al.data.images import Images
 from pt4al.method.batches import read_batches, read_losses, sort_pool, split
 from pt4al.method.classifier import Classification
-from pt4al.method.pretext import TURNS, rotation_scores, rotation_task
+from pt4al.method.pretext import ROTATIONS, rotation_scores, rotation_task
 from pt4al.method.strategies import STRATEGIES, Query
 from pt4al.train.network import fresh_network, make_optimizer
 from pt4al.train.seeding import generator
@@ -58,7 +58,7 @@ def steps(
 ) -> dict[str, Callable[[], object]]:
     """Everything whose cost depends on the size of the pool, by name."""
     device, statistics_ = pool.device, ([0.5] * 3, [0.25] * 3)
-    turner = fresh_network(config, TURNS, 0, device)
+    pretext = fresh_network(config, ROTATIONS, 0, device)
     task = rotation_task(config, pool, *statistics_)
     classification = Classification(config, pool, test)
     classifier = fresh_network(config, len(pool.classes), 0, device)
@@ -81,10 +81,10 @@ def steps(
         train_epoch(net, make_optimizer(net, config), task_, config, 0, 0)
 
     return {
-        "decode": lambda: decode(paths, config.img_size, config.resize, "train", 2**40),
+        "decode": lambda: decode(paths, config, "train", 2**40),
         "hash the data": lambda: (pool.fingerprint(), pool.pixel_hashes()),
-        "rotation epoch": lambda: train(turner, task),
-        "loss extraction": lambda: rotation_scores(turner, pool, *statistics_, config),
+        "rotation epoch": lambda: train(pretext, task),
+        "loss extraction": lambda: rotation_scores(pretext, pool, *statistics_, config),
         "write, read, sort losses; write batches": write_batches,
         "read batches": lambda: read_batches(folder, config.num_batches, pool.positions_by_key()),
         "classifier epoch": lambda: train(classifier, classifier_task),
@@ -93,9 +93,7 @@ def steps(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument(
         "--sizes",
         type=int,
@@ -138,4 +136,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -16,8 +16,8 @@ from config import DIGITS
 from loader import load_images
 from pt4al.base import processes
 from pt4al.base.console import UserError, run_script
-from pt4al.data.transforms import normalisation
-from pt4al.method.pretext import TURNS, rotation_task
+from pt4al.data.transforms import normalization
+from pt4al.method.pretext import ROTATIONS, rotation_task
 from pt4al.train.network import fresh_network, make_optimizer
 from pt4al.train.training import train_epoch
 
@@ -26,10 +26,10 @@ def main() -> None:
     config = replace(DIGITS, width=8, rotation_batch_size=48)
     device = processes.start(config)
     (pool,) = load_images(config, device, ("train",))
-    net = fresh_network(config, TURNS, 0, device)
+    net = fresh_network(config, ROTATIONS, 0, device)
     # 97 images: the last batch holds one, so all processes but the first have nothing to do in it.
     positions = pool.labels[:97].argsort()
-    task = rotation_task(config, pool, *normalisation(config, pool))._replace(positions=positions)
+    task = rotation_task(config, pool, *normalization(config, pool))._replace(positions=positions)
     optimizer = make_optimizer(net, config)
     for epoch in range(2):
         train_epoch(net, optimizer, task, config, 0, epoch)

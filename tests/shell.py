@@ -288,6 +288,15 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def is_picture(path: Path, width: int) -> bool:
+    """A PNG at least so wide that is not one colour."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        colors = image.convert("RGB").getcolors(2**24)
+        return image.format == "PNG" and image.width >= width and len(colors) > 20
+
+
 def content(folder: Path) -> dict[str, bytes]:
     """Every file that scripts leave in a working folder, by name; of CSV files all but `seconds`."""
     files = {}

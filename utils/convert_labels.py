@@ -41,15 +41,15 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pt4al.base.console import UserError, run_script
+from pt4al.base.console import Parser, UserError, run_script
 from pt4al.base.files import sha256_of, write_csv
 from pt4al.data.ids import by_path
 from pt4al.person.agreement import read_answers
-from pt4al.person.label_forms import Said, folders_in, images_below, images_in, path_in, read_source
+from pt4al.person.label_forms import Claim, folders_in, images_below, images_in, path_in, read_source
 from pt4al.person.labels import (
     UNSURE,
     LabelFile,
@@ -175,7 +175,7 @@ def untaken(name: str, taken: set[str]) -> str:
 # --- import
 
 
-def match(said: list[Said], pool: Pool) -> Iterator[tuple[Said, list[int]]]:
+def match(said: list[Claim], pool: Pool) -> Iterator[tuple[Claim, list[int]]]:
     """With what is said the positions of the images that are meant: one; none if it is not in the
     pool; several where images are copies of one another."""
     sources = {(below_pool(path_in(s.image)), s.copy) for s in said}
@@ -208,10 +208,10 @@ def bring_in(options: argparse.Namespace) -> None:
     classes = frozenset(read_classes(options.data_dir))
     said = read_source(options.source, options.label_column)
     said = [s._replace(annotator=s.annotator or clean(options.annotator)) for s in said]
-    labelled = [s for s in said if s.label]
-    new: dict[tuple[int, str], Said] = {}
-    strange: dict[tuple[str, Path | None], Said] = {}
-    for s, positions in match(labelled, pool):
+    labeled = [s for s in said if s.label]
+    new: dict[tuple[int, str], Claim] = {}
+    strange: dict[tuple[str, Path | None], Claim] = {}
+    for s, positions in match(labeled, pool):
         if not positions:
             strange.setdefault((s.image, s.copy), s)
         elif s.label != UNSURE:
@@ -233,7 +233,7 @@ def bring_in(options: argparse.Namespace) -> None:
         count = merge(new, pool, file, classes, options.replace)
     if strange:
         print(f"{len(strange)} images are not in {pool.photos}/pool, the first: {first}")
-    if empty := len(said) - len(labelled):
+    if empty := len(said) - len(labeled):
         print(f"{empty} entries hold no label: empty, or skipped")
     if by_class := Counter(s.label for s in new.values()).most_common(20):
         print("by class:", ", ".join(f"{n} {name}" for name, n in by_class))
@@ -244,7 +244,7 @@ def bring_in(options: argparse.Namespace) -> None:
 
 
 def merge(
-    new: dict[tuple[int, str], Said],
+    new: dict[tuple[int, str], Claim],
     pool: Pool,
     file: LabelFile,
     classes: Collection[str],
@@ -328,14 +328,14 @@ def take_out(options: argparse.Namespace) -> None:
         rows = [(copy.path.as_posix(), copy.label) for copy in copies]
         write_csv(folder / "metadata.csv", ("file_name", "label"), rows)
     disputed = len({file for file, _, _ in answers.disagreements})
-    unsure, unlabelled = len(answers.labels) - len(sure), len(pool.files) - len(answers.labels)
+    unsure, unlabeled = len(answers.labels) - len(sure), len(pool.files) - len(answers.labels)
     for note in shortcomings(copies, run):
         print(f"note: {note}")
     size = Counter(copy.split for copy in copies)
     print(
         f"{options.out}: {size['train']} images to train, {size['test']} to test, "
         f"{len({copy.label for copy in copies})} classes; left out: "
-        f"{unlabelled - disputed} without label, {unsure} unsure, {disputed} disputed"
+        f"{unlabeled - disputed} without label, {unsure} unsure, {disputed} disputed"
     )
 
 
@@ -343,7 +343,7 @@ def read_drawn(run: Path, pool: Pool) -> set[int]:
     """Positions of the images that a run has drawn to test by; none where it tests by PHOTOS/test."""
     path = run / "labeled" / "test.txt"
     if not run.is_dir():
-        raise UserError(f"{run} is no run folder: give --run runs/EXPERIMENT/RUN")
+        raise UserError(f"{run} is not a run folder: give --run runs/EXPERIMENT/RUN")
     if not path.exists() and (pool.photos / "test").is_dir():
         return set()
     if not path.exists():
@@ -436,15 +436,8 @@ def shortcomings(copies: list[Copy], run: Path | None) -> Iterator[str]:
 # --- the command
 
 
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message)
-
-
 def main() -> None:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     actions = parser.add_subparsers(dest="action", required=True, metavar="{import,export}")
     into = actions.add_parser("import", help="add labels to PHOTOS/labels.csv")
     add = into.add_argument

@@ -19,7 +19,6 @@ Writes:  labels.csv there, and classes.txt when a class is added
 Run:     python utils/label_images.py runs/photos/main-confidence
 """
 
-import argparse
 import hashlib
 import io
 import logging
@@ -38,7 +37,7 @@ from werkzeug.serving import make_server
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pt4al.base.console import UserError, printable, run_script
+from pt4al.base.console import Parser, UserError, printable, run_script
 from pt4al.base.files import read_json, write_lines
 from pt4al.data.decoding import eight_bits
 from pt4al.data.ids import FORMATS, by_path, sort_classes
@@ -148,7 +147,7 @@ class Task:
             if now not in (before, label):
                 raise UserError(f"another window says {now!r} of this picture: answer again to change it")
             if label != UNSURE and label not in view.classes:
-                raise UserError(f"{label!r} is no class any more: add it, or choose another")
+                raise UserError(f"{label!r} is not a class any more: add it, or choose another")
             if said := self.listed(index) - {label, UNSURE}:
                 raise UserError(
                     f"{self.run}/to_label.csv says {said.pop()!r} of this picture: change it there"
@@ -161,7 +160,7 @@ class Task:
         """Add a class to classes.txt; where there was no such file it gets all that are known.
 
         Raises:
-            UserError: it is no name for a class.
+            UserError: it is not a valid class name.
         """
         name = name.strip()
         check_class(name, "")
@@ -191,7 +190,7 @@ class Task:
                 image.draft(None, (MOST_PIXELS, MOST_PIXELS))  # a JPEG is read at a fraction of its size
                 shown = ImageOps.exif_transpose(eight_bits(image)).convert("RGB")
         except UnidentifiedImageError:
-            raise UserError(f"{name} is no image that can be read") from None
+            raise UserError(f"{name} is not a readable image") from None
         except OSError as error:
             raise UserError(f"{name} cannot be read: {error.strerror or error}") from None
         # Pillow's decoders raise many kinds.
@@ -208,13 +207,13 @@ def photos_of(run: Path) -> Path:
     """The folder of photographs that a run was started on."""
     path = run / "config.json"
     if not path.is_file():
-        raise UserError(f"{run} is no run folder: it has no config.json")
+        raise UserError(f"{run} is not a run folder: it has no config.json")
     content = read_json(path)
     try:
         dataset = content["parameters"]["dataset"]
         photos = Path(content["other_parameters"]["data_dir"])
     except (KeyError, TypeError):
-        raise UserError(f"{path} is no record of a run: it names no dataset or data_dir") from None
+        raise UserError(f"{path} is not the record of a run: it names no dataset or data_dir") from None
     if dataset != "unlabeled":
         raise UserError(
             f"{run} was made with --dataset {dataset}: only a run with --dataset unlabeled asks for labels"
@@ -235,7 +234,7 @@ def read_list(run: Path) -> list[str]:
     for row in LabelFile(path).rows():
         file = below_pool(row.file)
         if not row.file or ".." in file.split("/"):
-            raise UserError(f"{path} line {row.line}: {row.file!r} is no path below pool/")
+            raise UserError(f"{path} line {row.line}: {row.file!r} is not a path below pool/")
         listed.setdefault(key_of(file), file)
     return list(listed.values())
 
@@ -295,8 +294,9 @@ def make_app(task: Task, port: int) -> Flask:
         nonce = secrets.token_urlsafe(16)
         response = Response(page.replace("NONCE", nonce), mimetype="text/html")
         response.headers["Content-Security-Policy"] = (
-            f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src 'self' data:; "
-            "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+            f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
+            "img-src 'self' data:; connect-src 'self'; base-uri 'none'; "
+            "form-action 'none'; frame-ancestors 'none'"
         )
         return response
 
@@ -372,9 +372,7 @@ def listen(port: int) -> socket.socket:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("run", type=Path, help="a run folder: runs/EXPERIMENT/RUN")
     parser.add_argument("--port", type=int, default=8000, help="of the page (default: 8000)")
     parser.add_argument("--annotator", default="", metavar="NAME", help="who labels: a column of labels.csv")
@@ -383,7 +381,7 @@ def main() -> None:
     task = Task(options.run, options.annotator)
     waiting, n = task.view().waiting(), len(task.files)
     if not waiting:
-        print(f"nothing left to label: all {n} images of {task.run} have an answer; main.py goes on")
+        print(f"nothing left to label: all {n} images of {task.run} have an answer; main.py can go on")
         return
     with listen(options.port) as server:
         port = server.getsockname()[1]

@@ -11,10 +11,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")  # no display is needed
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
@@ -22,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from config import SHOW_BATCHES, Config, option
 from loader import READERS, load_images
-from pt4al.base.console import UserError, run_script
+from pt4al.base.console import printable, run_script
+from pt4al.base.pictures import new_figure, save_picture
 from pt4al.method.batches import find_batches, read_losses
 from pt4al.method.strategies import FIRST_PICKS, STRATEGIES, even_intervals
 from pt4al.run.command_line import from_command_line
@@ -45,11 +42,11 @@ def main() -> None:
     losses = config.loss_dir / "rotation_loss.txt"
     texts, ids = read_losses(losses, pool.key) if losses.exists() else ([], [])
     loss_of = {pool.key(image_id): float(text) for text, image_id in zip(texts, ids, strict=True)}
-    ratios = [3, 1] if pool.classes else [3]  # where a person labels, nobody knows the classes yet
-    figure, axes = plt.subplots(
-        len(batches), len(ratios), figsize=(3 * sum(ratios), 0.75 * len(batches) + 0.9), squeeze=False,
-        layout="constrained", width_ratios=ratios, sharex="col", sharey="col",
-    )  # fmt: skip
+    ratios = [3, 1] if pool.classes else [3]  # an annotator has yet to say which
+    figure = new_figure(3 * sum(ratios), 0.75 * len(batches) + 0.9)
+    axes = figure.subplots(
+        len(batches), len(ratios), squeeze=False, width_ratios=ratios, sharex="col", sharey="col"
+    )
     for i, (batch, (left, *rest)) in enumerate(zip(batches, axes, strict=True)):
         shown = [batch[j] for j in even_intervals(len(batch), min(IMAGES_A_ROW, len(batch)))]
         pixels = pool.pixels[torch.tensor(shown)].numpy()
@@ -65,23 +62,16 @@ def main() -> None:
             right.axhline(100 / len(counts), color="grey", lw=0.5, ls=":")
             right.tick_params(labelsize=7)
     if 0 < len(pool.classes) <= 20:
-        axes[-1, -1].set_xticks(
-            range(len(pool.classes)),
-            [name.encode(errors="replace").decode().replace("$", r"\$") for name in pool.classes],
-            rotation=90 if max(map(len, pool.classes)) > 2 else 0,
-        )
+        names = [printable(name) for name in pool.classes]
+        axes[-1, -1].set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 2 else 0)
     if pool.classes:
-        axes[-1, -1].set_xlabel("class, % of the batch (dotted: even mix)", fontsize=8)
+        axes[-1, -1].set_xlabel("class, % of the batch (dotted: all alike)", fontsize=8)
     axes[-1, 0].set_xlabel(
-        "hardest to easiest within the batch; on the left the range of rotation losses", fontsize=8
+        "images at even intervals of the batch, hardest first; left: range of rotation losses", fontsize=8
     )
-    figure.suptitle(config.title or str(config.loss_dir))
+    figure.suptitle(printable(config.title or str(config.loss_dir)))
     out = Path(config.out) if config.out else config.loss_dir / "batches.png"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        figure.savefig(out, dpi=110)
-    except ValueError as error:  # an ending that is no format of pictures
-        raise UserError(f"{out}: {error}") from None
+    save_picture(figure, out)
     print(out)
 
 

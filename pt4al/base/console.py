@@ -1,11 +1,13 @@
 """How scripts end: one line and a proper exit status, or a traceback only where the mistake is
 ours."""
 
+import argparse
 import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -16,7 +18,7 @@ class UserError(Exception):
 
 
 class Waiting(Exception):
-    """A person has to label images before the run goes on. Printed as one line, exit status 3."""
+    """An annotator has to label images before the run can go on. Printed as one line, exit status 3."""
 
 
 class Stopped(BaseException):
@@ -25,6 +27,16 @@ class Stopped(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.number = number
+
+
+class Parser(argparse.ArgumentParser):
+    """The command line of a program, its header as help. What is wrong is one line, without the usage."""
+
+    def __init__(self, header: str | None = None, **others: Any) -> None:
+        super().__init__(description=header, formatter_class=argparse.RawDescriptionHelpFormatter, **others)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see --help)")
 
 
 def fail(message: str) -> None:
@@ -90,7 +102,7 @@ def run_script(main: Callable[[], None]) -> None:
         status = 3
     except Stopped as stop:
         again = "the same command without --restart" if "--restart" in sys.argv else "the same command"
-        print(f"\nstopped by {stop}: {again} goes on from here", file=sys.stderr, flush=True)
+        print(f"\nstopped by {stop}: {again} resumes from here", file=sys.stderr, flush=True)
         status = 128 + stop.number
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to flush
@@ -106,7 +118,8 @@ def run_script(main: Callable[[], None]) -> None:
         if not is_out_of_memory(error):
             raise
         fail(
-            "out of memory: lower --eval-batch-size or --width, or free memory; what was saved before is whole"
+            "out of memory: lower --eval-batch-size or --width, or free memory; what was saved before is "
+            "whole"
         )
         status = 2
     leave(status)

@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 import warnings
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ import filelock
 
 from pt4al.base.console import UserError, printable
 
+DIRECTORY = 0x10  # of a zip entry's attributes
 
-def write_bytes(path: Path, data: bytes) -> None:
+
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write next to `path`, flush to disk, rename over it: a reader sees the old file or the new
     one. A link of that name is replaced, never followed."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +81,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     if not path.is_file():
-        raise UserError(f"{path} is no file: move it away")
+        raise UserError(f"{path} is not a regular file: move it away")
     try:
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -97,7 +100,7 @@ def hashed(path: Path) -> Iterator[str]:
         UserError: it is not the same any more at the end.
     """
     if not path.is_file():
-        raise UserError(f"{path} does not exist, or is no file")
+        raise UserError(f"{path} does not exist, or is not a regular file")
     digest = sha256_of(path)
     yield digest
     if sha256_of(path) != digest:
@@ -122,48 +125,28 @@ def canonical(value: Any) -> Any:
     return sys.intern(str(value)) if isinstance(value, str) else value
 
 
-def checksum(value: Any) -> str:
-    """SHA-256 over the content of a canonical value (tensors: dtype, shape, bytes)."""
-    import torch
-
-    digest = hashlib.sha256()
-
-    def add(item: Any) -> None:
-        if isinstance(item, torch.Tensor):
-            digest.update(f"{item.dtype}{tuple(item.shape)}".encode())
-            digest.update(item.reshape(-1).view(torch.uint8).numpy())
-        elif isinstance(item, dict):
-            digest.update(b"{")
-            for key, member in item.items():
-                digest.update(repr(key).encode())
-                add(member)
-        elif isinstance(item, list):
-            digest.update(b"[")
-            for member in item:
-                add(member)
-        else:
-            digest.update(repr(item).encode())
-        digest.update(b";")
-
-    add(value)
-    return digest.hexdigest()
-
-
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write a dict of tensors, scalars, strings and lists so that `load_checkpoint` can tell
-    whether it is whole."""
+    """Write a dict of tensors, scalars, strings and lists, for `load_checkpoint`."""
     import torch
 
-    content = canonical(content)
-    content["checksum"] = checksum(content)
     buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_bytes(path, buffer.getvalue())
+    torch.save(canonical(content), buffer)
+    write_bytes(path, buffer.getbuffer())
+
+
+def check_archive(data: bytes) -> None:
+    """Raise an error of any kind if a zip archive is damaged: torch does not look at its checksums. Where an
+    entry says that it is a directory, which no checksum covers, torch leaves the tensor uninitialized.
+    """
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        damaged = archive.testzip()
+        directories = [entry.filename for entry in archive.infolist() if entry.external_attr & DIRECTORY]
+    if damaged or directories:
+        raise ValueError(f"{damaged or directories[0]} does not match its checksum")
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of ours or of the released code into host memory; nothing in it is
-    executed.
+    """Read a checkpoint of ours or of the released code into host memory; nothing in it is executed.
 
     Raises:
         UserError: the file is missing, cut short, damaged, or holds anything but data.
@@ -171,25 +154,25 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     import torch
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch remarks on foreign pickles, then refuses them
-            content = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+        data = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except OSError:
-        raise
-    # torch.load raises many kinds for what is not a checkpoint: all mean the same here.
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch remarks on foreign pickles, then refuses them
+            if data.startswith(b"PK"):  # files older than torch 1.6 are no zip archives
+                check_archive(data)
+            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    # zipfile and torch raise many kinds for what is not a checkpoint: all mean the same here.
     except Exception as error:
-        reason = str(error).strip().split("\n")[0][:120]
+        reason = (str(error).strip() or type(error).__name__).split("\n")[0][:120]
         raise UserError(
             f"{path} is not a usable checkpoint (cut short, damaged or unsafe): {reason}"
         ) from None
     net = content.get("net") if isinstance(content, dict) else None
     if not isinstance(net, dict) or not all(isinstance(w, torch.Tensor) for w in net.values()):
         raise UserError(f"{path} is not a checkpoint of PT4AL: it has no dict of weights named 'net'")
-    stored = content.pop("checksum", None)  # the released code's files have none
-    if stored is not None and stored != checksum(content):
-        raise UserError(f"{path} is damaged: its checksum does not match its content")
+    content.pop("checksum", None)  # what files of this code up to version 2 held besides
     return content
 
 

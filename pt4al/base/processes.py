@@ -146,7 +146,8 @@ def start(config: Config, trains: bool = True) -> torch.device:
     if world_size() > 1 and not dist.is_initialized():
         if missing := [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
             raise UserError(
-                f"WORLD_SIZE is {world_size()} but {missing[0]} is not set: start with torchrun, or unset WORLD_SIZE"
+                f"WORLD_SIZE is {world_size()} but {missing[0]} is not set: start with torchrun, or "
+                "unset WORLD_SIZE"
             )
         if rank() >= world_size() or not 0 < launched("MASTER_PORT", 0) < 2**16:
             raise UserError("RANK or MASTER_PORT is out of range: start with torchrun, or unset WORLD_SIZE")
@@ -176,13 +177,13 @@ def add_up(values: Tensor) -> Tensor:
 
 def reduce(values: Tensor, operation: dist.ReduceOp) -> Tensor:
     if world_size() > 1:
-        with talking():
+        with naming_lost_peers():
             dist.all_reduce(values, operation)
     return values
 
 
 @contextlib.contextmanager
-def talking() -> Iterator[None]:
+def naming_lost_peers() -> Iterator[None]:
     """gloo and nccl raise plain RuntimeErrors when another process has gone; here they get a
     name."""
     try:
@@ -192,8 +193,9 @@ def talking() -> Iterator[None]:
     except RuntimeError as error:
         ignore_signals()  # the launcher stops the others now, and the last epoch is yet to be saved
         raise PeerLost(
-            f"process {rank()} of {world_size()} lost another one, whose own message, if any, tells why; the same "
-            f"command goes on from the last whole epoch, on any number of processes ({error})"
+            f"process {rank()} of {world_size()} lost contact with another process, whose own message, if "
+            "any, tells why. The same command resumes from the last whole epoch, on any number of processes "
+            f"({error})"
         ) from None
 
 
@@ -241,7 +243,7 @@ def from_main(make: Callable[[], Any]) -> Any:
             box[0] = make()
         except UserError as error:
             box[1] = str(error)
-    with talking():
+    with naming_lost_peers():
         dist.broadcast_object_list(box, src=0)
     if box[1] is not None:
         raise UserError(box[1])
@@ -257,7 +259,7 @@ def check_same(value: Any, what: str) -> None:
     if world_size() == 1:
         return
     texts: list[Any] = [None] * world_size()
-    with talking():
+    with naming_lost_peers():
         dist.all_gather_object(texts, json.dumps(value, sort_keys=True))
     if len(set(texts)) > 1:
         odd = [i for i, text in enumerate(texts) if text != texts[0]]

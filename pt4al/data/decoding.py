@@ -1,45 +1,37 @@
-"""Image files become pixels: in parallel, upright, square, eight bits a channel."""
+"""Image files become pixels: in threads, upright, square, eight bits a channel."""
 
-import contextlib
-import ctypes
 import errno
-import multiprocessing
 import os
-import signal
-import sys
 import tempfile
-import threading
-import time
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
+from config import Config
 from pt4al.base import processes
 from pt4al.base.console import UserError
 from pt4al.data.ids import FORMATS
 
 BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # TIFF tags
-LAST_IMAGE = 60.0  # seconds that decoding processes get for the image in hand when they are to end
-stopping = ctypes.c_byte(0)  # in a decoding process: shared with the parent, 1 when it is to end
+# Formats are tried in this order: first the two that their first bytes tell from all others.
+FORMAT_ORDER = sorted(FORMATS, key=lambda name: (name not in ("JPEG", "PNG"), name))
 
 
 # --- arrays of pixels
 
 
-def new_pixels(n: int, size: int, room: int) -> np.ndarray:
-    """uint8 (n, size, size, 3) to fill, mapped from a nameless temporary file if above `room` bytes.
+def new_pixels(n: int, size: int, memory_limit: int) -> np.ndarray:
+    """uint8 (n, size, size, 3) to fill, mapped from a nameless temporary file if above `memory_limit` bytes.
 
     Raises:
         UserError: the disk of temporary files is too small.
     """
     shape = (n, size, size, 3)
-    if n * size * size * 3 <= room:
+    if n * size * size * 3 <= memory_limit:
         return np.empty(shape, np.uint8)
     with tempfile.TemporaryFile(prefix="pt4al-") as file:
         try:
@@ -47,14 +39,15 @@ def new_pixels(n: int, size: int, room: int) -> np.ndarray:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EFBIG):
                 raise
+            mib = n * size * size * 3 / 2**20
             raise UserError(
-                f"{tempfile.gettempdir()} has no room for {n * size * size * 3 / 2**20:.0f} MiB of decoded images: "
+                f"{tempfile.gettempdir()} has no room for {mib:.0f} MiB of decoded images: "
                 "set TMPDIR to a folder on a larger disk, or raise --resident-share"
             ) from None
         return np.memmap(file, np.uint8, "r+", shape=shape)  # lives on when the file is closed
 
 
-def resize_all(pixels: np.ndarray, size: int, resize: str, room: int) -> np.ndarray:
+def resize_all(pixels: np.ndarray, size: int, resize: str, memory_limit: int) -> np.ndarray:
     """uint8 (n, h, w, 3), or (n, h, w) of greys -> (n, size, size, 3), each as `to_rgb` does it.
 
     Raises:
@@ -64,7 +57,7 @@ def resize_all(pixels: np.ndarray, size: int, resize: str, room: int) -> np.ndar
         raise UserError(
             f"resize_all takes uint8 (n, h, w, 3), or (n, h, w) of greys, not {pixels.dtype} {pixels.shape}"
         )
-    out = new_pixels(len(pixels), size, room)
+    out = new_pixels(len(pixels), size, memory_limit)
     if pixels.shape == out.shape:
         out[:] = pixels
         return out
@@ -85,9 +78,10 @@ def to_rgb(image: Image.Image, size: int, resize: str) -> np.ndarray:
     Raises:
         ValueError: values of an unknown range, which would come out black.
     """
-    # An animation has no EXIF turn to undo, and transposing would read all its frames.
-    image = ImageOps.exif_transpose(eight_bits(image))
-    image = image.convert("RGB")
+    image = eight_bits(image)
+    ImageOps.exif_transpose(image, in_place=True)  # a copy of 12 megapixels takes as long as resizing
+    if image.mode != "RGB":
+        image = image.convert("RGB")
     if image.size == (size, size):
         return np.asarray(image)
     if resize == "crop":
@@ -125,31 +119,42 @@ def eight_bits(image: Image.Image) -> Image.Image:
 # --- many images
 
 
-def decode(paths: list[Path], size: int, resize: str, what: str, room: int) -> np.ndarray:
-    """uint8 (n, size, size, 3), decoded by forked processes with a progress bar.
+def decode(paths: list[Path], config: Config, what: str, memory_limit: int) -> np.ndarray:
+    """uint8 (n, img_size, img_size, 3), with a progress bar that says `what`. In threads: Pillow releases the
+    GIL while it decodes (but for JPEG 2000) and resizes.
 
     Raises:
-        UserError: names the first image that cannot be read, and how many there are; or a decoding
-            process was killed.
+        UserError: names the first image that cannot be read, and how many there are.
     """
-    pixels = new_pixels(len(paths), size, room)
-    parts = [paths[i : i + 250] for i in range(0, len(paths), 250)]
+    pixels = new_pixels(len(paths), config.img_size, memory_limit)
+    workers = count_workers(config.threads, len(paths))
+    step = min(16, len(paths) // (32 * workers) + 1)  # one tiny image per task costs a seventh more
+    parts = [range(i, min(i + step, len(paths))) for i in range(0, len(paths), step)]
+    stop = Event()
+
+    def read(part: range) -> list[str]:
+        """A line for each image that cannot be read."""
+        errors = []
+        for i in part:
+            if stop.is_set():
+                break
+            try:
+                pixels[i] = read_image(paths[i], config.img_size, config.resize)
+            # Pillow's decoders raise many kinds; each is reported with its file.
+            except Exception as error:
+                errors.append(f"{paths[i]} ({type(error).__name__}: {error})")
+        return errors
+
     bad: list[str] = []
     hidden = None if processes.is_main() else True  # None: shown on a terminal only
     bar = tqdm(total=len(paths), desc=f"decoding {what}", unit="img", leave=False, disable=hidden)
-    work = partial(decode_part, size=size, resize=resize)
-    with bar, decoders() as pool:
-        done = 0
+    with bar, ThreadPoolExecutor(workers) as pool:
         try:
-            for images, errors in pool.map(work, parts):
-                pixels[done : done + len(images)] = images
+            for part, errors in zip(parts, pool.map(read, parts), strict=True):
                 bad += errors
-                done += len(images)
-                bar.update(len(images))
-        except BrokenProcessPool:
-            raise UserError(
-                f"a process that decoded {what} images was killed (is memory out?): start again"
-            ) from None
+                bar.update(len(part))
+        finally:  # a signal arrives here: the threads end with the image in hand
+            stop.set()
     if bad:
         raise UserError(
             f"{len(bad)} of {len(paths)} images cannot be read, the first: {bad[0]}; mend or remove them"
@@ -157,58 +162,22 @@ def decode(paths: list[Path], size: int, resize: str, what: str, room: int) -> n
     return pixels
 
 
-@contextlib.contextmanager
-def decoders() -> Iterator[ProcessPoolExecutor]:
-    """Decoding processes, one a core. At the end they finish the image in hand and end by themselves:
-    one killed while it hands over what it has leaves the parent waiting for the rest for ever."""
-    method = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    others = set(multiprocessing.active_children())
-    stop = method.RawValue("b", 0)  # without a lock, which a killed process could keep
-    pool = ProcessPoolExecutor(os.cpu_count(), method, initializer=serve, initargs=(os.getpid(), stop))
-    deadline = None
-    try:
-        yield pool
-    except BrokenProcessPool:  # the others are asked to end by a signal that they ignore
-        deadline = time.monotonic()
-        raise
-    finally:
-        stop.value = 1
-        deadline = deadline or time.monotonic() + LAST_IMAGE
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in set(multiprocessing.active_children()) - others:
-            process.join(max(0, deadline - time.monotonic()))
-            process.kill()
-        pool.shutdown()
+def count_workers(threads: int, images: int) -> int:
+    """Decoding threads: `threads` if set, else this process's share of the cores that it may use; no more
+    than there are images."""
+    if not threads:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        side_by_side = processes.launched("LOCAL_WORLD_SIZE", 1) if processes.world_size() > 1 else 1
+        threads = cores // max(side_by_side, 1)
+    return max(1, min(threads, images))
 
 
-def serve(parent: int, stop: ctypes.c_byte) -> None:
-    """Set up a decoding process: leave signals to the parent, look at `stop`, and end with the parent
-    even when it is killed."""
-    global stopping
-    stopping = stop
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+def read_image(path: Path, size: int, resize: str) -> np.ndarray:
+    """uint8 (size, size, 3), see `to_rgb`.
 
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def decode_part(paths: list[Path], size: int, resize: str) -> tuple[np.ndarray, list[str]]:
-    """Decoded images of some files, and a line for each that cannot be read (its pixels stay
-    black). No images if the parent wants an end before the last."""
-    images, errors = np.zeros((len(paths), size, size, 3), np.uint8), []
-    for i, path in enumerate(paths):
-        if stopping.value:
-            return images[:0], []
-        try:
-            # By path, Pillow maps uncompressed TIFF files with the sides that a turn will give them.
-            with open(path, "rb") as file, Image.open(file, formats=sorted(FORMATS)) as image:
-                images[i] = to_rgb(image, size, resize)
-        # Pillow's decoders raise many kinds; each is reported with its file.
-        except Exception as error:
-            errors.append(f"{path} ({type(error).__name__}: {error})")
-    return images, errors
+    Raises:
+        Exception: of any kind, it cannot be read.
+    """
+    # By path, Pillow maps uncompressed TIFF files with the sides that turning upright will give them.
+    with open(path, "rb") as file, Image.open(file, formats=FORMAT_ORDER) as image:
+        return to_rgb(image, size, resize)

@@ -3,8 +3,8 @@
 An image id is `<data_dir>/<split>/<class>/<file>` as in the released code, e.g. `./DATA/train/8/23583.png`.
 It is looked up by its last three parts without the extension (`train/8/23583`), so that files move between
 machines. In a pool that an annotator labels it is the path below the folder of photographs,
-`pool/anywhere/x.jpg`, and looked up by all of it. `Images.key` is the rule of a data set. In both, backslashes
-count as slashes.
+`pool/anywhere/x.jpg`, and looked up by all of it. `Images.key` is the rule of a data set. In both,
+backslashes count as slashes.
 """
 
 from collections.abc import Iterable

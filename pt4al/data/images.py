@@ -101,8 +101,8 @@ class Images:
             return images.pin_memory().to(self.device, non_blocking=True), copy_stream.record_event()
 
     def fingerprint(self) -> str:
-        """SHA-256 over pixels, the keys of the ids, and, where they are known, labels and class names: equal if
-        and only if the data are."""
+        """SHA-256 over pixels, the keys of the ids, and, where they are known, labels and class names: equal
+        if and only if the data are."""
         classes = self.classes if self.labels_known else []
         digest = hashlib.sha256(str((tuple(self.pixels.shape), classes)).encode())
         digest.update(self.pixels.cpu().numpy())

@@ -25,7 +25,7 @@ def channel_statistics(images: Images) -> tuple[list[float], list[float]]:
     return mean.tolist(), variance.clamp(min=0).sqrt().clamp(min=1e-3).tolist()
 
 
-def normalisation(config: Config, pool: Images) -> tuple[list[float], list[float]]:
+def normalization(config: Config, pool: Images) -> tuple[list[float], list[float]]:
     """Per-channel mean and standard deviation that `config.normalization` asks for, in the order
     red, green, blue of the images as read: `channel_order` swaps pixels, never constants."""
     auto = "cifar10" if config.dataset == "cifar10" else "computed"
@@ -35,7 +35,7 @@ def normalisation(config: Config, pool: Images) -> tuple[list[float], list[float
     return (mean[::-1], std[::-1]) if config.channel_order == "bgr" else (mean, std)
 
 
-def normaliser(mean: list[float], std: list[float], device: torch.device) -> Callable[[Tensor], Tensor]:
+def normalizer(mean: list[float], std: list[float], device: torch.device) -> Callable[[Tensor], Tensor]:
     """uint8 (b, 3, h, w) -> float32 (pixel / 255 - mean) / std, in channels_last order.
 
     The constants are repeated along a row of pixels: on a CPU that is four times as fast as three
@@ -43,13 +43,13 @@ def normaliser(mean: list[float], std: list[float], device: torch.device) -> Cal
     """
     mean_, std_ = (torch.tensor(x, device=device) for x in (mean, std))
 
-    def normalise(images: Tensor) -> Tensor:
+    def normalize(images: Tensor) -> Tensor:
         b, c, h, w = images.shape
         rows = images.permute(0, 2, 3, 1).reshape(b, h, w * c).float()
         rows.div_(255).sub_(mean_.repeat(w)).div_(std_.repeat(w))
         return rows.view(b, h, w, c).permute(0, 3, 1, 2)
 
-    return normalise
+    return normalize
 
 
 def crop_and_flip(images: Tensor, rows: Tensor, columns: Tensor, flips: Tensor, padding: int) -> Tensor:
@@ -73,10 +73,10 @@ def crop_and_flip(images: Tensor, rows: Tensor, columns: Tensor, flips: Tensor, 
     return both.index_select(0, number + b * flips).permute(0, 3, 1, 2)
 
 
-def turn(images: Tensor, turns: Tensor) -> Tensor:
-    """Turn each image by its number of quarter turns counter-clockwise: `torch.rot90(image,
-    turns[i], (1, 2))`."""
+def rotate(images: Tensor, rotations: Tensor) -> Tensor:
+    """Rotate each image counter-clockwise by its number of quarter turns, int64 (b,):
+    `torch.rot90(images[i], rotations[i], (1, 2))`."""
     b, pixels = len(images), images.permute(0, 2, 3, 1)
     views = torch.cat([torch.rot90(pixels, k, (1, 2)) for k in range(4)])
     number = torch.arange(b, device=images.device)
-    return views.index_select(0, number + b * turns).permute(0, 3, 1, 2)
+    return views.index_select(0, number + b * rotations).permute(0, 3, 1, 2)

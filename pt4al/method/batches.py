@@ -14,7 +14,7 @@ from config import Config
 from pt4al.base import processes
 from pt4al.base.console import UserError
 from pt4al.base.files import read_json, read_lines, sha256_of
-from pt4al.data.ids import SUFFIXES, by_last_three
+from pt4al.data.ids import by_last_three
 from pt4al.data.images import Images
 from pt4al.run.record import Record, check_record
 from pt4al.train.seeding import generator
@@ -41,7 +41,7 @@ def read_losses(path: Path, key: Callable[[str], str] = by_last_three) -> tuple[
         try:
             loss = float(text)
         except ValueError:
-            raise UserError(f"{path} line {number}: {text[:40]!r} is no number") from None
+            raise UserError(f"{path} line {number}: {text[:40]!r} is not a number") from None
         if not 0 <= loss < float("inf"):
             raise UserError(
                 f"{path} line {number}: a loss of {text} cannot be; rotation losses are finite and 0 or more"
@@ -189,8 +189,11 @@ def read_batches(
         for number, image_id in enumerate(read_lines(path), 1):
             position = position_of.get(key(image_id))
             place = f"{path} line {number}"
-            if several_ids(image_id, position):
-                raise UserError(f"{place} holds several image ids: one a line, please")
+            # Of several ids on a line the last would be found. Names may hold blanks and commas, too.
+            before = "/".join(image_id.replace("\\", "/").split("/")[:-3])
+            gaps = re.finditer(r"[\s,;]", before) if key is by_last_three else ()
+            if any(key(before[: gap.start()]) in position_of for gap in gaps):
+                raise UserError(f"{place} holds several image ids: write one per line")
             if position is None:
                 raise UserError(
                     f"{place}: image {image_id!r} is not in the pool (looked up as {key(image_id)!r})"
@@ -207,13 +210,3 @@ def read_batches(
             f"{extra} exists but num_batches is {num_batches}: set --num-batches to the number of files"
         )
     return batches
-
-
-def several_ids(line: str, position: int | None) -> bool:
-    """Whether a line looks like a list of ids: an image file's ending in its midst, or, where its
-    last three parts are an id of the pool, before these."""
-    if position is not None and line.startswith("pool/"):  # all of it is an id
-        return False
-    text = line if position is None else "/".join(line.replace("\\", "/").split("/")[:-3]) + "/"
-    words = re.findall(r"(\.\w+)[\s,;]+\S*/", text)
-    return any(word.lower() in SUFFIXES for word in words)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from config import Config
 from pt4al.base.processes import choose_precision
 from pt4al.data.images import Images
-from pt4al.data.transforms import crop_and_flip, normalisation, normaliser
+from pt4al.data.transforms import crop_and_flip, normalization, normalizer
 from pt4al.train.network import describe
 from pt4al.train.scoring import score
 from pt4al.train.seeding import crop_draws
@@ -27,8 +27,8 @@ class Classification:
     def __init__(self, config: Config, pool: Images, test: Images) -> None:
         self.config, self.pool, self.test = config, pool, test
         self.precision = choose_precision(config.precision, pool.device)
-        mean, std = normalisation(config, pool)
-        self.normalise = normaliser(mean, std, pool.device)
+        mean, std = normalization(config, pool)
+        self.normalize = normalizer(mean, std, pool.device)
         self.description = describe(config, pool, len(pool.classes), mean, std)
 
     def task(self, positions: Tensor) -> Task:
@@ -42,7 +42,7 @@ class Classification:
         def passes(images: Tensor, at: Tensor, draws: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, Tensor]]:
             rows, columns, flips = (draw[at] for draw in draws)
             images = crop_and_flip(images, rows, columns, flips & config.flip, config.crop_padding)
-            yield self.normalise(images), pool.labels[at]
+            yield self.normalize(images), pool.labels[at]
 
         return Task(
             pool=pool,
@@ -69,7 +69,7 @@ class Classification:
         """float32 (len(positions), classes) in host memory: eval mode, no augmentation."""
 
         def forward(net: nn.Module, batch: Tensor, _: Tensor) -> Tensor:
-            return net(self.normalise(batch))
+            return net(self.normalize(batch))
 
         return score(net, images, positions, forward, len(images.classes), self.config, precision)
 
@@ -79,7 +79,7 @@ class Classification:
         classes = len(self.pool.classes)
 
         def forward(net: nn.Module, batch: Tensor, _: Tensor) -> Tensor:
-            features = net.features(self.normalise(batch))
+            features = net.features(self.normalize(batch))
             return torch.cat([net.linear(features), features], 1)
 
         columns = classes + net.linear.in_features

@@ -15,24 +15,24 @@ BLOCK = 256  # points whose distances to all others are held at a time
 # --- coreset
 
 
-def k_centres(points: Tensor, centres: Tensor, k: int) -> Tensor:
+def k_centers(points: Tensor, centers: Tensor, k: int) -> Tensor:
     """k times the point that is farthest from the nearest centre, which then is a centre too.
 
-    Without centres the first pick is the point nearest to the mean. Ties go to the earlier point.
+    Without centers the first pick is the point nearest to the mean. Ties go to the earlier point.
 
     Args:
         points: float32 (n, d), n >= k.
-        centres: float32 (m, d), m may be 0.
+        centers: float32 (m, d), m may be 0.
 
     Returns:
         int64 (k,). Time O(n * d * (m + k)); memory a copy of both inputs and O(n).
     """
     mean = points.mean(0)  # off the origin, distances from inner products lose digits
-    points, centres = points - mean, centres - mean
+    points, centers = points - mean, centers - mean
     squares = points.square().sum(1)
-    if len(centres):
+    if len(centers):
         nearest = torch.full((len(points),), torch.inf)
-        for part in centres.split(BLOCK):
+        for part in centers.split(BLOCK):
             products = points @ part.T
             distances = products.mul_(-2).add_(squares[:, None]).add_(part.square().sum(1))
             nearest = torch.minimum(nearest, distances.amin(1))
@@ -44,7 +44,7 @@ def k_centres(points: Tensor, centres: Tensor, k: int) -> Tensor:
         i = picks[j] = nearest.masked_fill(taken, -torch.inf).argmax()
         taken[i] = True
         distances = (squares + squares[i] - 2 * (points @ points[i])).clamp_(min=0)
-        first = j == 0 and not len(centres)
+        first = j == 0 and not len(centers)
         nearest = distances if first else torch.minimum(nearest, distances)
     return picks
 
@@ -138,9 +138,9 @@ def typical_points(points: Tensor, clusters: Tensor, others: Tensor, k: int) -> 
         int64 (k,). Time O(s * s * d) for a pick from a cluster with s points left.
     """
     number = 1 + int(torch.cat([clusters, others]).max())
-    labelled = others.bincount(minlength=number)
-    sizes = clusters.bincount(minlength=number) + labelled
-    order = sorted(range(number), key=lambda c: (labelled[c].item(), -sizes[c].item()))
+    labeled = others.bincount(minlength=number)
+    sizes = clusters.bincount(minlength=number) + labeled
+    order = sorted(range(number), key=lambda c: (labeled[c].item(), -sizes[c].item()))
     picks: list[int] = []
     for small in (False, True):
         turns = deque((clusters == c).nonzero()[:, 0] for c in order if (sizes[c] < SMALL) == small)

@@ -92,11 +92,11 @@ class Learner:
         self.mend_weights()
         self.was_finished = self.finished
         if self.finished:
-            processes.say(f"{run.tables} is finished: nothing to do; --restart begins anew")
+            processes.say(f"{run.tables} is finished: nothing to do; --restart starts over")
         elif run.state.finished_epoch >= 0:
-            processes.say(f"going on after epoch {run.state.finished_epoch + 1} of cycle {self.cycle}")
+            processes.say(f"resuming after epoch {run.state.finished_epoch + 1} of cycle {self.cycle}")
         elif self.cycle > 0:
-            processes.say(f"going on after cycle {self.cycle - 1}")
+            processes.say(f"resuming after cycle {self.cycle - 1}")
 
     @property
     def labeled(self) -> list[list[int]]:
@@ -218,7 +218,7 @@ class Learner:
         if processes.is_main():
             rows = zip(self.pool.ids, names, confidence.tolist(), strict=True)
             write_csv(path, ("file_name", "label", "confidence"), rows)
-            processes.say(f"what the classifier says of every image: {path}")
+            processes.say(f"predictions for every image: {path}")
 
     # --- weights
 
@@ -249,9 +249,9 @@ class Learner:
                 problem = str(error)
             if self.finished and cycle == self.cycle:
                 self.save_weights()
-                processes.say(f"{problem}: written anew from last.pth")
+                processes.say(f"{problem}: written again from last.pth")
             else:
-                processes.say(f"warning: {problem}: only --restart makes it again")
+                processes.say(f"warning: {problem}: --restart trains it again")
 
     def remaining_passes(self) -> float:
         """Forward passes left after this cycle (a training image counts 3), assuming equal budgets."""

@@ -1,4 +1,4 @@
-"""The pretext task: tell by which of 0, 90, 180 and 270 degrees an image was turned (Gidaris et al.
+"""The pretext task: predict by which of 0, 90, 180 and 270 degrees an image was rotated (Gidaris et al.
 2018)."""
 
 from collections.abc import Iterator
@@ -14,30 +14,30 @@ from pt4al.base import processes
 from pt4al.base.console import UserError
 from pt4al.base.files import hashed
 from pt4al.data.images import Images
-from pt4al.data.transforms import normalisation, normaliser, turn
+from pt4al.data.transforms import normalization, normalizer, rotate
 from pt4al.train.network import check_weights_record, describe, fresh_network, load_weights
 from pt4al.train.scoring import score
-from pt4al.train.seeding import turn_draws
+from pt4al.train.seeding import rotation_draws
 from pt4al.train.training import Task
 
-TURNS = 4
+ROTATIONS = 4
 
 
 def rotation_task(config: Config, pool: Images, mean: list[float], std: list[float]) -> Task:
     """Rotation training on the whole pool, judged by rotation accuracy on it, as the released code
     does."""
     precision = processes.choose_precision(config.precision, pool.device)
-    normalise = normaliser(mean, std, pool.device)
+    normalize = normalizer(mean, std, pool.device)
 
     def draw(cycle: int, epoch: int, repeat: int) -> tuple[Tensor, ...]:
-        return (turn_draws(config.seed, len(pool), epoch).to(pool.device),)
+        return (rotation_draws(config.seed, len(pool), epoch).to(pool.device),)
 
     def passes(
         images: Tensor, positions: Tensor, draws: tuple[Tensor, ...]
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        turns = draws[0][positions]
-        for k in range(TURNS):  # each image once a pass, its turns in random order over the passes
-            yield normalise(turn(images, turns[:, k])), turns[:, k]
+        rotations = draws[0][positions]
+        for k in range(ROTATIONS):  # each image once per pass, its rotations in random order over the passes
+            yield normalize(rotate(images, rotations[:, k])), rotations[:, k]
 
     def evaluate(net: nn.Module) -> tuple[float, float]:
         loss, accuracy = rotation_scores(net, pool, mean, std, config, precision).mean(0).tolist()
@@ -48,9 +48,9 @@ def rotation_task(config: Config, pool: Images, mean: list[float], std: list[flo
         positions=torch.arange(len(pool)),
         draw=draw,
         passes=passes,
-        num_passes=TURNS,
+        num_passes=ROTATIONS,
         evaluate=evaluate,
-        eval_cost=TURNS * len(pool),
+        eval_cost=ROTATIONS * len(pool),
         labels=0,
         epochs=config.rotation_epochs,
         batch_size=config.rotation_batch_size,
@@ -66,20 +66,20 @@ def rotation_scores(
     config: Config,
     precision: torch.dtype = torch.float32,
 ) -> Tensor:
-    """float32 (n, 2): for each image the mean cross-entropy over its four turns, and the share of
-    turns told right."""
+    """float32 (n, 2): for each image the mean cross-entropy over its four rotations, and the share
+    of rotations that are predicted."""
 
-    normalise = normaliser(mean, std, pool.device)
+    normalize = normalizer(mean, std, pool.device)
 
     def forward(net: nn.Module, images: Tensor, positions: Tensor) -> Tensor:
-        inputs = normalise(images)
+        inputs = normalize(images)
         total = torch.zeros(len(images), 2, device=pool.device)
-        for k in range(TURNS):
+        for k in range(ROTATIONS):
             logits = net(torch.rot90(inputs, k, (2, 3))).float()
             targets = torch.full((len(images),), k, device=pool.device)
             total[:, 0] += F.cross_entropy(logits, targets, reduction="none")
             total[:, 1] += logits.argmax(1) == targets
-        return total / TURNS
+        return total / ROTATIONS
 
     return score(net, pool, torch.arange(len(pool)), forward, 2, config, precision)
 
@@ -122,10 +122,10 @@ def load_pretext(config: Config, pool: Images) -> Pretext:
         UserError: it is missing, or was made with another seed, network, data, or reading of them.
     """
     path = find_pretext(config)
-    mean, std = normalisation(config, pool)
-    net = fresh_network(config, TURNS, 0, pool.device)
+    mean, std = normalization(config, pool)
+    net = fresh_network(config, ROTATIONS, 0, pool.device)
     with hashed(path) as digest:
-        checkpoint = load_weights(path, net, describe(config, pool, TURNS, mean, std))
+        checkpoint = load_weights(path, net, describe(config, pool, ROTATIONS, mean, std))
     check_weights_record(config, checkpoint, path)
     constants = checkpoint.get("mean", mean), checkpoint.get("std", std)
     if "mean" not in checkpoint and config.normalization == "auto" and config.dataset != "cifar10":
@@ -139,11 +139,11 @@ def load_pretext(config: Config, pool: Images) -> Pretext:
 
 
 def pretext_features(pretext: Pretext, pool: Images, positions: Tensor, config: Config) -> Tensor:
-    """float32 (len(positions), d): the input of its last layer for images that are not turned, in
+    """float32 (len(positions), d): the input of its last layer for images that are not rotated, in
     eval mode."""
-    net, normalise = pretext.net, normaliser(pretext.mean, pretext.std, pool.device)
+    net, normalize = pretext.net, normalizer(pretext.mean, pretext.std, pool.device)
 
     def forward(net: nn.Module, images: Tensor, _: Tensor) -> Tensor:
-        return net.features(normalise(images))
+        return net.features(normalize(images))
 
     return score(net, pool, positions, forward, net.linear.in_features, config)

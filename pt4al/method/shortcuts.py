@@ -25,13 +25,12 @@ LOSS = 15  # points that no picture loses by `hide_shortcuts`: see docs/own_imag
 
 
 def check_pretext(net: nn.Module, pool: Images, mean: list[float], std: list[float], config: Config) -> str:
-    """What a person should know of a trained pretext network before its losses sort anything; empty
-    if nothing.
+    """What is to be known of a trained pretext network before its losses sort anything; empty if nothing.
 
     Compares rotation accuracy on 2,000 images of the pool, or all where there are fewer, with that on
     the same images after `hide_shortcuts`.
     """
-    draws = generator(config.seed, "traces")
+    draws = generator(config.seed, "traces")  # the name decides which images are drawn
     at = torch.randperm(len(pool), generator=draws)[:SAMPLE].sort().values
     pixels = pool.pixels[at.to(pool.pixels.device)]
     source = np.random.default_rng(int(torch.randint(2**31, (1,), generator=draws)))
@@ -62,7 +61,7 @@ def check_pretext(net: nn.Module, pool: Images, mean: list[float], std: list[flo
 
 
 def hide_shortcuts(image: np.ndarray, source: np.random.Generator) -> np.ndarray:
-    """A copy that looks the same, but whose traces point in a random direction: its outermost pixels
+    """A copy that looks the same, but whose shortcuts point in a random direction: its outermost pixels
     (a sixteenth) mirror those within, and it is turned and mirrored at random, stored as JPEG on a
     grid at a random offset, and put back.
 

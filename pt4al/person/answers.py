@@ -48,8 +48,7 @@ class Annotator:
         self.position_of = {key: pool.copies.get(i, i) for key, i in pool.positions_by_key().items()}
         if self.config.select == "best" and not len(test):
             raise UserError(
-                "select is best: a test set drawn from the pool, or none, is no ground to choose epochs by: "
-                "use --select last"
+                "select is best, which needs a test set of its own (DATA_DIR/test/CLASS/*): use --select last"
             )
         if self.config.restart:
             processes.from_main(lambda: self.read(read_classes(self.folder)))

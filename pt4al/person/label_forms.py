@@ -16,7 +16,7 @@ SPLITS = {"train", "test", "val", "valid", "validation"}
 Record = tuple[str, Any]  # where it stands, and what it is: an object, if all is well
 
 
-class Said(NamedTuple):
+class Claim(NamedTuple):
     """That an image is of a class.
 
     Attributes:
@@ -33,7 +33,7 @@ class Said(NamedTuple):
     copy: Path | None = None
 
 
-def read_source(path: Path, column: str | None) -> list[Said]:
+def read_source(path: Path, column: str | None) -> list[Claim]:
     """All that a file or folder says, empty labels too.
 
     Args:
@@ -56,7 +56,9 @@ def read_source(path: Path, column: str | None) -> list[Said]:
         records = [(place, parsed(line, place)) for place, line in lines if line.strip()]
         return list(read_records(path, records, column or "label"))
     if ending != ".json":
-        raise UserError(f"{path} is no folder, .json, .jsonl, .csv or .tsv (of an archive, unpack it first)")
+        raise UserError(
+            f"{path} is not a folder, .json, .jsonl, .csv or .tsv (of an archive, unpack it first)"
+        )
     content = parsed(decoded(path), str(path))
     items = content if isinstance(content, list) else [content]
     if any(isinstance(x, dict) and {"annotations", "completions"} & x.keys() for x in items):
@@ -102,7 +104,7 @@ def folders_in(folder: Path) -> list[Path]:
     return sorted(x for x in folder.iterdir() if x.is_dir() and not x.name.startswith("."))
 
 
-def read_folders(root: Path) -> Iterator[Said]:
+def read_folders(root: Path) -> Iterator[Claim]:
     """FOLDER/CLASS/**, or FOLDER/train/CLASS/**, FOLDER/test/CLASS/** where all folders are splits
     that hold folders alone."""
     folders = folders_in(root)
@@ -112,7 +114,7 @@ def read_folders(root: Path) -> Iterator[Said]:
     if not found:
         raise UserError(f"{root} holds no images in class folders: {root}/CLASS/*")
     for folder, path in found:
-        yield Said(str(path), path.relative_to(folder).as_posix(), clean(folder.name), copy=path)
+        yield Claim(str(path), path.relative_to(folder).as_posix(), clean(folder.name), copy=path)
 
 
 def beside(path: Path, name: str) -> Path | None:
@@ -127,12 +129,12 @@ def beside(path: Path, name: str) -> Path | None:
 # --- tables and records
 
 
-def read_table(path: Path, column: str) -> Iterator[Said]:
+def read_table(path: Path, column: str) -> Iterator[Claim]:
     for row in LabelFile(path, label=column).rows():
         place = f"{path} line {row.line}"
         if row.label.startswith(('{"choices":', '{"text":', "[{")):
             raise not_one(place, row.label)
-        yield Said(place, row.file, row.label, row.annotator, beside(path, row.file))
+        yield Claim(place, row.file, row.label, row.annotator, beside(path, row.file))
 
 
 def not_one(place: str, label: Any) -> UserError:
@@ -140,11 +142,11 @@ def not_one(place: str, label: Any) -> UserError:
     return UserError(f"{place}: {text[:60]} is not one label: an image has one")
 
 
-def read_records(path: Path, records: list[Record], column: str) -> Iterator[Said]:
+def read_records(path: Path, records: list[Record], column: str) -> Iterator[Claim]:
     """JSON_MIN of Label Studio, metadata.jsonl: an object an image."""
     for place, record in records:
         if not isinstance(record, dict):
-            raise UserError(f"{place} is no object: no export of Label Studio, and no metadata")
+            raise UserError(f"{place} is not an object: no export of Label Studio, and no metadata")
     names = {name: None for _, record in records for name in record}
     if column not in names:
         found = ", ".join(names) or "nothing"
@@ -154,7 +156,7 @@ def read_records(path: Path, records: list[Record], column: str) -> Iterator[Sai
         if isinstance(label, bool) or not isinstance(label, str | int | None):
             raise not_one(place, label)
         image = image_of(record, place)
-        yield Said(place, image, text(label), text(record.get("annotator")), beside(path, image))
+        yield Claim(place, image, text(label), text(record.get("annotator")), beside(path, image))
 
 
 def text(value: Any) -> str:
@@ -190,7 +192,7 @@ def path_in(image: str) -> str:
 # --- tasks of Label Studio
 
 
-def read_tasks(path: Path, tasks: Iterable[Any], column: str | None) -> Iterator[Said]:
+def read_tasks(path: Path, tasks: Iterable[Any], column: str | None) -> Iterator[Claim]:
     """JSON of Label Studio: tasks with annotations, an annotation a person."""
     for number, task in enumerate(tasks, 1):
         task = task if isinstance(task, dict) else {}
@@ -201,7 +203,7 @@ def read_tasks(path: Path, tasks: Iterable[Any], column: str | None) -> Iterator
         image = image_of(data, place)
         for annotation in annotations or [{}]:
             label = label_of(annotation, column, place)
-            yield Said(place, image, label, person_of(annotation), beside(path, image))
+            yield Claim(place, image, label, person_of(annotation), beside(path, image))
 
 
 def are_objects(value: Any) -> bool:
@@ -214,7 +216,7 @@ def label_of(annotation: dict[str, Any], column: str | None, place: str) -> str:
         return ""
     results = annotation.get("result") or []
     if not are_objects(results):
-        raise UserError(f"{place}: its result is no list of objects: no export of Label Studio")
+        raise UserError(f"{place}: its result is not a list of objects: no export of Label Studio")
     answers: dict[str, list[Any]] = {}
     for result in results:
         value = result.get("value")

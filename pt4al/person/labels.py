@@ -72,9 +72,9 @@ def add_class(folder: Path, name: str) -> None:
 
 def check_class(name: str, where: str) -> None:
     if name == UNSURE:
-        raise UserError(f"{where}'?' is no class: it says that a person cannot tell")
+        raise UserError(f"{where}'?' is not a class: it marks an image that the annotator cannot tell")
     if not name or not all(map(is_letter, name)) or len(name) > 200:
-        raise UserError(f"{where}{name[:40]!r} is no name for a class: one line, 200 letters at most")
+        raise UserError(f"{where}{name[:40]!r} is not a valid class name: one line, 200 letters at most")
 
 
 def is_letter(c: str) -> bool:
@@ -95,7 +95,7 @@ def decoded(path: Path) -> str:
         UserError: it is another encoding, or no file.
     """
     if not path.is_file():
-        raise UserError(f"{path} is no file: move it away")
+        raise UserError(f"{path} is not a regular file: move it away")
     data = path.read_bytes()
     try:
         text = data.decode("utf-8-sig")
@@ -181,7 +181,7 @@ class LabelFile:
             try:
                 line = next(reader, None)
             except csv.Error as error:
-                raise UserError(f"{self.path} line {number} is no CSV: {error}") from None
+                raise UserError(f"{self.path} line {number} is not valid CSV: {error}") from None
             if line is None:
                 return
             if line:
@@ -240,7 +240,7 @@ class LabelFile:
         if label not in ("", UNSURE):
             check_class(label, f"{file}: ")
         if not all(map(is_letter, annotator)) or len(annotator) > 200:
-            raise UserError(f"{annotator[:40]!r} is no name for an annotator: one line")
+            raise UserError(f"{annotator[:40]!r} is not a valid annotator name: one line")
         try:
             file.encode()
         except UnicodeEncodeError:

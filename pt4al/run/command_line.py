@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import Field, fields
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from config import PRESETS, Config
-from pt4al.base.console import UserError
+from pt4al.base.console import Parser, UserError
 from pt4al.run.record import code_version
 
 C = TypeVar("C", bound=Config)
@@ -57,13 +57,6 @@ def from_command_line(description: str, options: type[C] = Config, **choices: It
 
 
 # --- reading
-
-
-class Parser(argparse.ArgumentParser):
-    """One that raises what it would print."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see --help)")
 
 
 def parse(words: list[str], options: type[Config]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from pt4al import __version__
 from pt4al.base.console import UserError
 
 VERSION = 3  # of records and of what holds them; raise it when what they hold changes
+READABLE = (2, 3)  # versions whose runs can be compared with each other; VERSION is one of them
 Record = dict[str, Any]
 
 # The digest `batches` covers them; hashes of files may differ in line ends only.

@@ -143,7 +143,7 @@ class RunFolder:
         asked.unlink()
         if path.exists():
             os.replace(path, aside := path.with_name("to_label_of_other_images.csv"))
-            processes.say(f"{path} was of other images: it is {aside.name} now")
+            processes.say(f"{path} belongs to other images: renamed to {aside.name}")
 
     def _delete(self) -> None:
         """Delete what this class and its callers write, by name: other files are not ours."""
@@ -172,12 +172,12 @@ class RunFolder:
             if (state := from_content(content, len(self.pool))) is None:
                 raise UserError(f"{path} is not the state of a run: use --restart, or move it away")
             if problems:
-                processes.say(f"{'; '.join(problems)}; going on from {path}")
+                processes.say(f"{'; '.join(problems)}; resuming from {path}")
             self.last_is_whole = path == self.last
             self.saved = state.position
             return state, record
         if problems:
-            raise UserError(f"{'; '.join(problems)}; no whole state is left: use --restart to begin anew")
+            raise UserError(f"{'; '.join(problems)}; no whole state is left: use --restart to start over")
         return None, {}
 
     # --- while it runs

@@ -59,12 +59,15 @@ def load_weights(path: Path, net: nn.Module, description: dict[str, Any]) -> dic
             and all(isinstance(x, float) and (0 if name == "std" else -1e3) < x < 1e3 for x in values)
         )
         if not good:
-            raise UserError(f"{path} holds {name} {shorten(values)}, which normalises no image: make it anew")
+            raise UserError(
+                f"{path} holds {name} {shorten(values)}, which cannot normalise images: make it again"
+            )
     for name in ("num_classes", "depth", "width", "img_size", "channel_order", "dataset", "data"):
         found, wanted = checkpoint.get(name), description[name]
         if name in checkpoint and found != wanted:
             raise UserError(
-                f"{path} was made with another {name} ({shorten(found)}, not {shorten(wanted)}): make it anew"
+                f"{path} was made with another {name} ({shorten(found)}, not {shorten(wanted)}): "
+                "make it again"
             )
     weights = {name.removeprefix("module."): value for name, value in checkpoint["net"].items()}
     ours = net.state_dict()

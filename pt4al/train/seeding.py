@@ -51,7 +51,7 @@ def crop_draws(
     return rows, columns, torch.rand(pool_size, generator=source) < 0.5
 
 
-def turn_draws(seed: int, pool_size: int, epoch: int) -> Tensor:
-    """int64 (pool_size, 4): for each image its four turns in random order, one for each forward
-    pass."""
+def rotation_draws(seed: int, pool_size: int, epoch: int) -> Tensor:
+    """int64 (pool_size, 4): for each image its four rotations in random order, one for each
+    forward pass."""
     return torch.rand(pool_size, 4, generator=generator(seed, "turns", 0, epoch)).argsort(1)

@@ -1,7 +1,9 @@
 import errno
 import hashlib
 import io
+import os
 import pickle
+import signal
 import tarfile
 import threading
 import time
@@ -16,25 +18,26 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torchvision import datasets
 from torchvision.transforms import functional as tv
 
 from config import CIFAR10, DIGITS, Config
 from loader import READERS, Split, load_images, long_tail
-from pt4al.base.console import UserError
-from pt4al.data.decoding import decode_part, resize_all, to_rgb
+from pt4al.base.console import SIGNALS, Stopped, UserError, on_signal
+from pt4al.data import decoding
+from pt4al.data.decoding import count_workers, decode, read_image, resize_all, to_rgb
 from pt4al.data.images import Images
 from pt4al.data.transforms import (
     CIFAR10_MEAN,
     CIFAR10_STD,
     channel_statistics,
     crop_and_flip,
-    normalisation,
-    normaliser,
-    turn,
+    normalization,
+    normalizer,
+    rotate,
 )
-from pt4al.train.seeding import crop_draws, epoch_order, turn_draws
+from pt4al.train.seeding import crop_draws, epoch_order, rotation_draws
 
 CPU = torch.device("cpu")
 
@@ -50,7 +53,7 @@ def some_images(n: int, size: int = 32) -> torch.Tensor:
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=12))
 def test_turn_is_rot90_of_each_image(turns: list[int]):
     images = some_images(len(turns))
-    for image, k, turned in zip(images, turns, turn(images, torch.tensor(turns)), strict=True):
+    for image, k, turned in zip(images, turns, rotate(images, torch.tensor(turns)), strict=True):
         assert torch.equal(turned, torch.rot90(image, k, (1, 2)))
 
 
@@ -76,7 +79,7 @@ def test_crop_draws_cover_all_offsets_and_flip_half():
 
 def test_normalise_is_torchvisions():
     images = some_images(4)
-    ours = normaliser(list(CIFAR10_MEAN), list(CIFAR10_STD), CPU)(images)
+    ours = normalizer(list(CIFAR10_MEAN), list(CIFAR10_STD), CPU)(images)
     theirs = tv.normalize(images.float() / 255, CIFAR10_MEAN, CIFAR10_STD)
     assert torch.equal(ours, theirs)
 
@@ -98,9 +101,9 @@ def test_order_of_two_images_does_not_depend_on_the_others():
 
 
 def test_turn_draws_give_each_image_its_four_turns_once():
-    turns = turn_draws(0, 5000, 1)
+    turns = rotation_draws(0, 5000, 1)
     assert turns.sort(1).values.tolist() == [[0, 1, 2, 3]] * 5000
-    # Every turn is first for a quarter of the images: 1,250, standard deviation 31; 5 of those are the margin.
+    # Every turn is first for a quarter of the images: 1,250, standard deviation 31. The margin is 5 of those.
     assert (torch.bincount(turns[:, 0]) - 1250).abs().max() < 155
 
 
@@ -145,13 +148,13 @@ def test_constants_are_those_that_are_asked_for():
     rgb = Images(pixels, torch.zeros(4, dtype=torch.int64), list("abcd"), ["0", "1"], CPU)
     bgr = replace(rgb, pixels=pixels.flip(3))
     folder = Config(dataset="folder")
-    mean, std = normalisation(folder, rgb)
+    mean, std = normalization(folder, rgb)
     assert mean == pytest.approx([15 / 255, 105 / 255, 205 / 255]) and std[0] > 0
-    assert normalisation(replace(folder, channel_order="bgr"), bgr) == (mean, std)
+    assert normalization(replace(folder, channel_order="bgr"), bgr) == (mean, std)
     cifar10 = list(CIFAR10_MEAN), list(CIFAR10_STD)
-    assert normalisation(replace(folder, normalization="cifar10"), rgb) == cifar10
-    assert normalisation(Config(), rgb) == cifar10
-    assert normalisation(Config(normalization="computed"), rgb) == (mean, std)
+    assert normalization(replace(folder, normalization="cifar10"), rgb) == cifar10
+    assert normalization(Config(), rgb) == cifar10
+    assert normalization(Config(normalization="computed"), rgb) == (mean, std)
 
 
 # --- a reader that somebody adds
@@ -165,17 +168,19 @@ def mine(**wrong: object) -> Split:
     return tuple({**right, **wrong}.values())
 
 
+RIGHT = "not uint8 (60, 16, 16, 3)"
 MISTAKES = [
     ({"labels": np.arange(60) % 3 + 1}, "labels go from 1 to 3, not from 0 to 2"),
     ({"labels": np.arange(60) % 3 - 1}, "labels go from -1 to 1, not from 0 to 2"),
     ({"labels": (np.arange(60) % 3).astype(np.int32)}, "labels are int32 (60,), not int64 (60,)"),
     ({"labels": np.zeros(59, np.int64)}, "labels are int64 (59,), not int64 (60,)"),
     ({"labels": [0, 1, 2] * 20}, "labels are list, not int64 (60,)"),
-    ({"pixels": np.zeros((60, 16, 16), np.uint8)}, "pixels are uint8 (60, 16, 16), not uint8 (60, 16, 16, 3)"),
-    ({"pixels": np.zeros((60, 3, 16, 16), np.uint8)}, "pixels are uint8 (60, 3, 16, 16), not uint8 (60, 16, 16, 3)"),
-    ({"pixels": np.zeros((60, 16, 16, 3))}, "pixels are float64 (60, 16, 16, 3), not uint8 (60, 16, 16, 3)"),
+    ({"pixels": np.zeros((60, 16, 16), np.uint8)}, f"pixels are uint8 (60, 16, 16), {RIGHT}"),
+    ({"pixels": np.zeros((60, 3, 16, 16), np.uint8)}, f"pixels are uint8 (60, 3, 16, 16), {RIGHT}"),
+    ({"pixels": np.zeros((60, 16, 16, 3))}, f"pixels are float64 (60, 16, 16, 3), {RIGHT}"),
     ({"names": ["0/x.png"] * 60}, "60 images have one name, train/0/x (endings do not count)"),
-    ({"names": [f"0/{i // 2}.{'jpg' if i % 2 else 'png'}" for i in range(60)]}, "2 images have one name, train/0/0 "),
+    ({"names": [f"0/{i // 2}.{('png', 'jpg')[i % 2]}" for i in range(60)]},
+     "2 images have one name, train/0/0 (endings do not count)"),
     ({"names": []}, "60 images have 0 names"),
     ({"classes": ["a"]}, "60 images of 1 classes: there is nothing to learn"),
     ({"pixels": np.zeros((0, 16, 16, 3), np.uint8), "labels": np.zeros(0, np.int64), "names": []},
@@ -219,7 +224,7 @@ def test_arrays_are_made_square_as_files_are(resize: str):
 
 
 def cifar_archive() -> tuple[bytes, np.ndarray, list[int], dict[str, str]]:
-    """A tar.gz like the original's with 3 images a file, its pixels (18, 32, 32, 3), labels, and MD5 sums by name."""
+    """A tar.gz like the original's with 3 images per file, its pixels (18, 32, 32, 3), labels, MD5 sums."""
     source = np.random.default_rng(0)
     pixels = source.integers(256, size=(18, 32, 32, 3), dtype=np.uint8)
     labels = source.integers(10, size=18).tolist()
@@ -374,8 +379,7 @@ def test_photographs_come_out_upright(tmp_path: Path, tag: int, ending: str):
     exif = Image.Exif()
     exif[0x0112] = tag
     stored.save(tmp_path / f"a.{ending}", exif=exif)
-    (pixels,), errors = decode_part([tmp_path / f"a.{ending}"], 16, "crop")
-    assert not errors
+    pixels = read_image(tmp_path / f"a.{ending}", 16, "crop")
     assert (pixels[:6, :, 0] > 200).all() and (pixels[10:, :, 2] > 200).all()
 
 
@@ -391,20 +395,20 @@ def test_plain_tiff_files_are_turned_whole(tmp_path: Path, mode: str, tag: int):
     exif[0x0112] = tag
     image.save(tmp_path / "a.tif", exif=exif)
     image.save(tmp_path / "b.tif", exif=exif, compression="tiff_lzw")
-    pixels, errors = decode_part([tmp_path / "a.tif", tmp_path / "b.tif"], 48, "crop")
-    assert not errors and np.array_equal(pixels[0], pixels[1])
+    pixels, compressed = (read_image(tmp_path / f"{name}.tif", 48, "crop") for name in "ab")
+    assert np.array_equal(pixels, compressed)
     along = {1: 0, 6: 1, 8: 1}[tag]  # rows grow brighter downwards; a quarter turn makes them columns
-    means = pixels[0, ..., 0].mean(1 - along)
+    means = pixels[..., 0].mean(1 - along)
     assert abs(int(means[-1]) - int(means[0])) > 100
 
 
 def test_white_is_zero_in_16_bits_too(tmp_path: Path):
     values = (RAMP * 65535).astype(np.uint16)
     Image.fromarray(values).save(tmp_path / "a.tif", tiffinfo={262: 0})
-    (pixels,), errors = decode_part([tmp_path / "a.tif"], 20, "crop")
+    pixels = read_image(tmp_path / "a.tif", 20, "crop")
     with Image.open(tmp_path / "a.tif") as image:
         assert image.tag_v2[262] == 0  # else this tests nothing
-    assert not errors and np.array_equal(pixels[..., 0], (65535 - values.astype(int)) >> 8)
+    assert np.array_equal(pixels[..., 0], (65535 - values.astype(int)) >> 8)
 
 
 def test_a_crop_keeps_the_proportions_and_a_squash_does_not():
@@ -428,14 +432,14 @@ RAMP = np.arange(400, dtype=np.float64).reshape(20, 20) / 399
     ("name", "values", "message"),
     [("float.tif", RAMP.astype(np.float32), "float values of unknown range"),
      ("32 bit.tif", (RAMP * 255).astype(np.int32), "32-bit values of unknown range"),
-     ("12 in 16.png", (RAMP * 4095).astype(np.uint16), "16-bit values from 0 to 4095: it would come out black"),
-     ("8 in 16.tif", (RAMP * 255).astype(np.uint16), "16-bit values from 0 to 255: it would come out black")],
+     ("12 in 16.png", (RAMP * 4095).astype(np.uint16), "16-bit values from 0 to 4095"),
+     ("8 in 16.tif", (RAMP * 255).astype(np.uint16), "16-bit values from 0 to 255")],
 )  # fmt: skip
 def test_values_of_unknown_range_are_refused_by_name(
     tmp_path: Path, name: str, values: np.ndarray, message: str
 ):
-    _, errors = decode_part([grey(values, tmp_path / name)], 20, "crop")
-    assert len(errors) == 1 and name in errors[0] and message in errors[0]
+    with pytest.raises(UserError, match=f"1 of 1 images cannot be read, the first: .*{name} .*{message}"):
+        decode([grey(values, tmp_path / name)], DIGITS, "train", 1 << 30)
 
 
 @pytest.mark.parametrize("ending", ["png", "tif", "pgm"])
@@ -447,17 +451,100 @@ def test_16_bits_keep_their_upper_eight(tmp_path: Path, ending: str):
             path.write_bytes(b"P5 20 20 65535\n" + content.astype(">u2").tobytes())
         else:
             grey(content, path)
-    pixels, errors = decode_part(paths[:1], 20, "crop")
-    assert not errors and np.array_equal(pixels[0, ..., 1], values >> 8)
-    black, errors = decode_part(paths[1:], 20, "crop")
-    assert not errors and not black.any()
+    pixels, black = (read_image(path, 20, "crop") for path in paths)
+    assert np.array_equal(pixels[..., 1], values >> 8)
+    assert not black.any()
 
 
 def test_an_eps_file_by_another_name_starts_no_other_program(tmp_path: Path):
     Image.new("RGB", (20, 20)).save(tmp_path / "a.eps")
     (tmp_path / "a.eps").rename(tmp_path / "a.png")
-    _, errors = decode_part([tmp_path / "a.png"], 20, "crop")
-    assert "cannot identify image file" in errors[0]
+    with pytest.raises(UnidentifiedImageError):
+        read_image(tmp_path / "a.png", 20, "crop")
+
+
+# --- many images, in threads
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    """50 images of several kinds and sizes, all different."""
+    source, paths = np.random.default_rng(0), []
+    for i in range(50):
+        pixels = source.integers(256, size=(20 + i, 60 - i, 3), dtype=np.uint8)
+        paths.append(tmp_path / f"{i:02}.{('png', 'jpg', 'gif', 'tif', 'webp')[i % 5]}")
+        Image.fromarray(pixels).save(paths[-1])
+    return paths
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7, 100])
+@pytest.mark.parametrize("memory_limit", [0, 1 << 30])
+def test_any_number_of_threads_gives_the_same_pixels(pictures: list[Path], threads: int, memory_limit: int):
+    expected = [read_image(path, 16, "squash") for path in pictures]
+    config = replace(DIGITS, threads=threads, resize="squash")
+    for n in (50, 49, 3, 1):
+        pixels = decode(pictures[:n], config, "train", memory_limit)
+        assert pixels.dtype == np.uint8 and np.array_equal(pixels, expected[:n])
+    assert decode([], config, "train", memory_limit).shape == (0, 16, 16, 3)
+
+
+def test_of_images_that_cannot_be_read_the_first_is_named(pictures: list[Path], tmp_path: Path):
+    """In the order of the files, whichever thread comes upon one first, whatever kind of error it is."""
+    pictures[45].write_bytes(b"no image")
+    pictures[8].write_bytes(pictures[8].read_bytes()[:-900])
+    pictures[30].unlink()
+    for threads in (1, 7):
+        with pytest.raises(UserError, match=r"^3 of 50 images .* the first: .*08\.tif \(\w+: .*; mend or"):
+            decode(pictures, replace(DIGITS, threads=threads), "train", 1 << 30)
+    with pytest.raises(UserError, match=r"^1 of 5 images .*45\.png \(UnidentifiedImageError: "):
+        decode(pictures[45:], DIGITS, "train", 1 << 30)
+
+
+def test_a_signal_ends_decoding_with_the_images_in_hand(
+    pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+):
+    began, ended, arrived = [], [], threading.Event()
+
+    def read(path: Path, *_: object) -> np.ndarray:
+        began.append(path)
+        if len(began) == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+        if len(began) >= 20:
+            arrived.wait(60)
+        time.sleep(0.1)
+        ended.append(path)
+        return np.zeros((16, 16, 3), np.uint8)
+
+    def handle(number: int, frame: object) -> None:
+        arrived.set()
+        on_signal(number, frame)
+
+    monkeypatch.setattr(decoding, "read_image", read)
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    signal.signal(signal.SIGINT, handle)
+    try:
+        with pytest.raises(Stopped):
+            decode(pictures * 40, replace(DIGITS, threads=3), "train", 1 << 30)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert 20 <= len(began) < 35 and len(ended) == len(began)  # of 2,000, in tasks of 16
+
+
+def test_threads_are_those_asked_for_or_the_cores_of_this_process(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    assert [count_workers(0, n) for n in (0, 1, 5, 6, 1000)] == [1, 1, 5, 6, 6]
+    assert [count_workers(9, n) for n in (0, 1, 5, 1000)] == [1, 1, 5, 9]
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert count_workers(0, 1000) == 6  # left behind by a launcher
+    monkeypatch.setenv("WORLD_SIZE", "16")
+    assert count_workers(0, 1000) == 1 and count_workers(3, 1000) == 3
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert count_workers(0, 1000) == 3
+    monkeypatch.delenv("WORLD_SIZE")
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    assert count_workers(0, 1000) == 5
 
 
 @pytest.mark.parametrize("order", ["rgb", "bgr"])

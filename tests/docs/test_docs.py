@@ -4,7 +4,6 @@ somewhere. `python tests/docs/test_docs.py` writes docs/configuration.md anew fr
 import argparse
 import dataclasses
 import importlib.util
-import itertools
 import re
 import shlex
 import subprocess
@@ -15,12 +14,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]  # as a program
 
-from shell import ROOT, environment, rows
+from shell import ROOT, environment
 
 import config
 from loader import READERS
@@ -29,7 +27,7 @@ from pt4al.run import command_line, tables
 
 README = ROOT / "README.md"
 CONFIGURATION = ROOT / "docs" / "configuration.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [README, ROOT / "study/REPORT.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {str(page.relative_to(ROOT)): page.read_text() for page in PAGES}
 OPTIONS = dataclasses.fields(config.Config)
 FIELDS = {f.name for f in OPTIONS}
@@ -131,7 +129,7 @@ def inline_code(text: str) -> list[str]:
 
 def test_every_page_has_been_read():
     assert len(commands()) > 25
-    for page in ("README.md", "docs/running.md", "docs/results.md", "docs/speed.md"):
+    for page in ("README.md", "docs/running.md", "docs/results.md", "docs/speed.md", "study/REPORT.md"):
         assert page in {where for where, _ in commands()}, page
 
 
@@ -258,9 +256,9 @@ def test_the_table_of_the_paper_tells_the_values_that_config_has():
 def known_flags() -> set[str]:
     """Every flag of ours, as it is written in the sources."""
     flags = {"--help", "--version", *FOREIGN_FLAGS}
-    for path in [ROOT / "run.sh", ROOT / "study.sh"]:
+    for path in [ROOT / "run.sh", ROOT / "study/study.sh"]:
         flags |= set(re.findall(r"--\w[\w-]*(?=\))", path.read_text() if path.exists() else ""))
-    for path in [*PROGRAMS, *(ROOT / "tests").rglob("*.py")]:
+    for path in [*PROGRAMS, *(ROOT / "bench").glob("*.py"), *(ROOT / "tests").rglob("*.py")]:
         flags |= set(re.findall(r'\badd(?:_argument)?\(\s*"(--[\w-]+)"', path.read_text()))
     for name in FIELDS:
         dashed = name.replace("_", "-")
@@ -277,7 +275,12 @@ def test_every_flag_exists(page: str):
 # The files of the released code, which fidelity.md names, have a test of their own.
 @pytest.mark.parametrize("page", sorted(TEXTS.keys() - {"docs/fidelity.md"}))
 def test_every_file_exists_or_is_written_by_the_code(page: str):
-    sources = [*ROOT.glob("*.py"), *ROOT.glob("pt4al/**/*.py"), *ROOT.glob("utils/*.py")]
+    sources = [
+        *ROOT.glob("*.py"),
+        *ROOT.glob("pt4al/**/*.py"),
+        *ROOT.glob("utils/*.py"),
+        *ROOT.glob("study/*.sh"),
+    ]
     written = "\n".join(path.read_text() for path in sources).replace("{", "<").replace("}", ">")
     endings = "py|sh|txt|csv|json|pth|png|md|toml|xml|html"
     names = set(re.findall(rf"(?<![\w./<>-])[\w./<>-]+\.(?:{endings})\b", TEXTS[page]))
@@ -313,145 +316,10 @@ def test_links_and_pictures_lead_somewhere(page: str):
 
 
 def test_every_page_is_linked_from_the_readme_which_is_short():
-    for page in PAGES[1:]:
+    for page in (ROOT / "docs").glob("*.md"):
         assert f"(docs/{page.name})" in TEXTS["README.md"], page.name
+    assert "(../study/REPORT.md)" in TEXTS["docs/results.md"]
     assert len(TEXTS["README.md"].splitlines()) <= 200
-
-
-# --- results
-
-
-def table_rows(page: str) -> list[list[str]]:
-    """The cells of every row of every table of a page."""
-    lines = [line for line in TEXTS[page].splitlines() if line.lstrip().startswith("|")]
-    return [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines]
-
-
-def test_tables_of_the_digits_are_their_csv_files():
-    curves = {(r["method"], r["labels"]): r for r in rows(ROOT / "docs/digits.csv")}
-    differences = {
-        (r["quantity"], r["first_labels"]): r
-        for r in rows(ROOT / "docs/digits_differences.csv")
-        if r["method"] == "main-confidence"
-    }
-
-    def stats(method: str, labels: str, kind: str) -> str:
-        row = curves[method, labels]
-        return f"{float(row[f'{kind}_mean']):.2f} ± {float(row[f'{kind}_std']):.2f}"
-
-    def interval(row: dict[str, str]) -> list[str]:
-        return [
-            f"{float(row['difference']):+.2f}",
-            *(f"{float(row[x]):+.2f}" for x in ("low", "high")),
-        ]
-
-    page, methods = table_rows("docs/results.md"), ("main-confidence", "main-random")
-    for labels in [*(str(28 * i) for i in range(1, 11)), "area"]:
-        name = "mean height of the curve" if labels == "area" else labels
-        values = [stats(method, labels, kind) for kind in ("last", "best") for method in methods]
-        assert [name, *values] in page
-    for (quantity, first), name in {
-        ("first", "28"): "28 labels",
-        ("final", "280"): "280 labels",
-        ("area", "28"): "mean height of the curve",
-    }.items():
-        (row,) = (cells for cells in page if cells[0] == name and cells[1][0] in "+-")
-        middle, low, high = interval(differences[quantity, first])
-        assert row[1:3] == [middle, f"{low} to {high}"]
-        assert float(row[3]) == pytest.approx(float(differences[quantity, first]["p"]), abs=0.00051)
-    readme = table_rows("README.md")
-    for labels in ("28", "112", "280"):
-        middle, low, high = interval(differences["point", labels])
-        both = [stats(method, labels, "last") for method in methods]
-        assert [labels, *both, f"{middle} ({low} to {high})"] in readme
-
-
-@pytest.mark.parametrize(
-    ("prefix", "values", "folder", "least"),
-    [
-        ("", "study.csv", "study", 15),
-        ("200 epochs, ", "paper_schedule/curves.csv", "paper_schedule", 18),
-    ],
-)
-def test_tables_of_the_study_are_its_csv_files(prefix: str, values: str, folder: str, least: int):
-    """Those of results.md that begin with `arm` or `minus` after the prefix; at least how many
-    values, as a check of this test."""
-    curves = {(r["method"], r["labels"]): r for r in rows(ROOT / "docs" / values)}
-    differences = {
-        (r["baseline"], r["method"], r["first_labels"] if r["quantity"] == "point" else r["quantity"]): r
-        for path in (ROOT / "docs" / folder).glob("*_differences.csv")
-        for r in rows(path)
-    }
-    checked, head = 0, [""]
-    for cells in table_rows("docs/results.md"):
-        title = cells[0].removeprefix(prefix) if cells[0].startswith(prefix) else ""
-        if title.startswith(("arm", "minus `")) and cells[1] == "n":
-            head = [title, *cells[1:]]
-        elif not cells[0].startswith("`"):
-            head = head if set(cells[0]) <= {"-", ":"} else [""]
-        elif head[0]:
-            arm, what = cells[0].strip("`"), [name.replace(",", "").split()[0] for name in head[2:]]
-            for name, cell in zip(what, cells[2:], strict=True):
-                labels = "area" if name == "mean" else name
-                if head[0].startswith("arm"):
-                    row, kind = curves[arm, labels], "best" if "best" in head[0] else "last"
-                    parts = [
-                        f"{float(row[f'{kind}_{x}']):.2f}" for x in ("mean", "std") if row[f"{kind}_{x}"]
-                    ]
-                    said = " ± ".join(parts)
-                else:
-                    row = differences[head[0].split("`")[1], arm, labels]
-                    middle, *ends = (f"{float(row[x]):+.2f}" for x in ("difference", "low", "high") if row[x])
-                    said = f"{middle} ({' to '.join(ends)})" if ends else middle
-                assert (cell, cells[1]) == (said, row["n"]), (head[0], arm, name)
-                checked += 1
-    assert checked >= least
-
-
-def test_the_table_of_some_seeds_follows_from_the_values_of_all():
-    """That headed `seeds 1 to 4`: all its columns but the last are numbers of labels, the last is
-    the mean height between the first and the last of them."""
-    table = list(table_rows("docs/results.md"))
-    start = next(i for i, cells in enumerate(table) if cells[0] == "seeds 1 to 4")
-    labels = [name.replace(",", "") for name in table[start][2:-1]]
-    values = {
-        (row["method"], row["labels"]): dict(
-            zip(row["seeds"].split(), map(float, row["last_values"].split()), strict=True)
-        )
-        for row in rows(ROOT / "docs/study.csv")
-    }
-    lines = list(itertools.takewhile(lambda cells: cells[0].startswith("`"), table[start + 2 :]))
-    assert len(lines) == 6
-    for cells in lines:
-        arm = cells[0].strip("`")
-        points = np.array([[values[arm, n][seed] for n in labels] for seed in "1234"])
-        height = (points[:, :-1] + points[:, 1:]).mean(axis=1) / 2  # by trapezoids of one width
-        columns = [*points.T, height]
-        assert cells[1:] == ["4", *(f"{x.mean():.2f} ± {x.std(ddof=1):.2f}" for x in columns)], arm
-
-
-@pytest.mark.parametrize(
-    "path",
-    sorted((ROOT / "docs").glob("*/*_differences.csv")),
-    ids=lambda path: path.stem,
-)
-def test_differences_of_the_study_follow_from_its_curves(path: Path, tmp_path: Path):
-    methods = list(dict.fromkeys(row["method"] for row in rows(path)))
-    program, out = (
-        ROOT / "utils/generate_acc_curves.py",
-        tmp_path / path.name.replace("_differences.csv", ".png"),
-    )
-    command = [
-        program,
-        ROOT / ("docs/study.csv" if path.parent.name == "study" else "docs/paper_schedule/curves.csv"),
-        "--methods",
-        *methods,
-        "--baseline",
-        rows(path)[0]["baseline"],
-    ]
-    done = start(sys.executable, *command, "--out", out)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / path.name).read_bytes() == path.read_bytes()
 
 
 # --- what a run leaves behind

@@ -1,9 +1,11 @@
 """Arrows go down only: a file imports files of lower floors, and of its own part; nothing imports in a circle."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
-from shell import ROOT, SCRIPTS
+from shell import ROOT, SCRIPTS, environment
 
 # From the roof to the ground. What stands on one floor does not import each other.
 FLOORS = [
@@ -24,7 +26,7 @@ FILES = [
     for path in ROOT.glob(top)
 ]
 OURS = {"config", "loader", "models", "pt4al", "utils", "bench", *(x.removesuffix(".py") for x in SCRIPTS)}
-DRAWING = ("plot_curves", "generate_acc_curves")  # start without torch, and import nothing of ours
+LIGHT = ("plot_curves", "generate_acc_curves", "to_tensorboard")  # start without torch, which takes seconds
 
 
 def part_of(name: str) -> str:
@@ -88,8 +90,28 @@ def test_programs_are_programs():
     for path in FILES:
         if part_of(module_of(path)) in ("utils", "bench"):
             assert '\nif __name__ == "__main__":\n' in path.read_text(), path
-            if path.stem in DRAWING:
-                assert imports(path) == set() and "import torch" not in path.read_text()
+
+
+def loads_torch(program: str) -> bool:
+    """Whether a program imports torch until it prints its help, in a fresh interpreter."""
+    code = f"""
+import runpy, sys
+sys.argv[1:] = ["--help"]
+try:
+    runpy.run_path({str(ROOT / program)!r}, run_name="__main__")
+except SystemExit:
+    print("\\ntorch" if "torch" in sys.modules else "\\nno torch")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("usage: ")
+    return {"torch": True, "no torch": False}[done.stdout.splitlines()[-1]]
+
+
+def test_programs_that_draw_start_without_torch():
+    assert [name for name in LIGHT if loads_torch(f"utils/{name}.py")] == []
+    assert loads_torch("utils/label_images.py")  # of one that needs it this test would notice
 
 
 def test_imports_are_seen_wherever_they_stand(tmp_path: Path):

@@ -10,7 +10,7 @@ from scipy.stats import kendalltau
 from shell import rows, run, times
 
 from pt4al.base.console import UserError
-from pt4al.data.ids import by_last_three, sort_classes
+from pt4al.data.ids import by_last_three, by_path, sort_classes
 from pt4al.method.batches import read_batches, read_losses, sort_pool, split
 
 NAME = st.text(
@@ -182,6 +182,23 @@ def test_batches_are_looked_up_by_key_and_refused_when_wrong(tmp_path: Path):
     (tmp_path / "batch_1.txt").write_text("./DATA/train/0/9.png\n")
     with pytest.raises(UserError, match="not in the pool"):
         read_batches(tmp_path, 2, where)
+
+
+@pytest.mark.parametrize("separator", [" ", ",", ", ", "; ", "\t"])
+@pytest.mark.parametrize("ids", [
+    ["./DATA/train/0/1.png", "./DATA/train/0/2.png"], ["a b/train/0/1", "a b/train/0/2", "a b/train/0/3"],
+    ["./DATA/train/0/x 1.png", "./DATA/train/0/x 2.png"], ["D:\\train\\0\\1.png", "D:\\train\\0\\2.png"],
+])  # fmt: skip
+def test_a_line_of_several_ids_is_refused(tmp_path: Path, separator: str, ids: list[str]):
+    """Not read as the last of them. Folders and files whose names hold blanks are no list."""
+    where = {f"train/0/{name}": i for i, name in enumerate(("1", "2", "3", "x", "x 1", "x 2"))}
+    (tmp_path / "batch_0.txt").write_text(f"my 1.png, pictures/train/0/x.png\n{separator.join(ids)}\n")
+    with pytest.raises(UserError, match="batch_0.txt line 2 holds several image ids"):
+        read_batches(tmp_path, 1, where)
+    (tmp_path / "batch_0.txt").write_text("\n".join(["my 1.png, pictures/train/0/x.png", *ids]))
+    assert len(read_batches(tmp_path, 1, where)[0]) == 1 + len(ids)
+    with pytest.raises(UserError, match="batch_0.txt line 1: image .* is not in the pool"):
+        read_batches(tmp_path, 1, {"pool/0": 0}, by_path)  # looked up by all of a line
 
 
 def test_classes_sort_as_numbers_when_all_are():

@@ -37,15 +37,15 @@ def test_coreset_leaves_a_twin_of_a_labelled_image_to_the_end():
     assert picks[-1] == 17
 
 
-def brute_force_centres(points: Tensor, centres: Tensor, k: int) -> list[int]:
-    """All distances to all centres anew for each pick, in float64."""
-    points, centres, picks = points.double(), centres.double(), []
+def brute_force_centers(points: Tensor, centers: Tensor, k: int) -> list[int]:
+    """All distances to all centers anew for each pick, in float64."""
+    points, centers, picks = points.double(), centers.double(), []
     for _ in range(k):
-        distances = torch.cdist(points, centres, compute_mode="donot_use_mm_for_euclid_dist")
+        distances = torch.cdist(points, centers, compute_mode="donot_use_mm_for_euclid_dist")
         nearest = distances.amin(1)
         nearest[picks] = -1
         picks.append(int(nearest.argmax()))
-        centres = torch.cat([centres, points[picks[-1:]]])
+        centers = torch.cat([centers, points[picks[-1:]]])
     return picks
 
 
@@ -55,7 +55,7 @@ def test_coreset_is_the_brute_force_greedy(n: int, m: int, seed: int, offset: in
     """Also far from the origin, where inner products of float32 lose their digits."""
     query = random_query(n, n, seed=seed, m=m)
     query = replace(query, features=query.features + offset, labeled_features=query.labeled_features + offset)
-    expected = brute_force_centres(query.features, query.labeled_features, n)
+    expected = brute_force_centers(query.features, query.labeled_features, n)
     assert STRATEGIES["coreset"].pick(query).tolist() == expected
 
 

@@ -27,7 +27,7 @@ from loader import load_images
 from models import build
 from pt4al.base.console import Stopped
 from pt4al.data.images import Images
-from pt4al.data.transforms import normalisation
+from pt4al.data.transforms import normalization
 from pt4al.method import pretext
 from pt4al.method.batches import read_losses, sort_pool, split
 from pt4al.method.classifier import Classification
@@ -98,7 +98,7 @@ def draw_by_formula(monkeypatch: pytest.MonkeyPatch, numbers) -> None:
 
     everywhere(monkeypatch, "epoch_order", order)
     everywhere(monkeypatch, "crop_draws", crops)
-    everywhere(monkeypatch, "turn_draws", turns)
+    everywhere(monkeypatch, "rotation_draws", turns)
     everywhere(monkeypatch, "fresh_network", lambda *args, **names: fill(fresh(*args, **names)))
 
 
@@ -150,7 +150,7 @@ def train_rotation(
     pool = pool_of(config, numbers)
     draw_by_formula(monkeypatch, numbers)
     net = pretext_network(config)
-    task = pretext.rotation_task(config, pool, *normalisation(config, pool))
+    task = pretext.rotation_task(config, pool, *normalization(config, pool))
     optimizer = network.make_optimizer(net, config)
     losses, accuracies = [], []
     for epoch in range(config.rotation_epochs):
@@ -163,7 +163,7 @@ def train_rotation(
 
 
 def pretext_network(config: Config) -> torch.nn.Module:
-    return network.fresh_network(config, pretext.TURNS, 0, CPU)
+    return network.fresh_network(config, pretext.ROTATIONS, 0, CPU)
 
 
 # --- the network
@@ -197,7 +197,7 @@ def test_rotation_losses_of_images(tmp_path: Path):
     config = official(tmp_path)
     pool = pool_of(config, SIX)
     net = fill(pretext_network(config))
-    scores = pretext.rotation_scores(net, pool, *normalisation(config, pool), config)
+    scores = pretext.rotation_scores(net, pool, *normalization(config, pool), config)
     theirs = [float(line.split("_")[0]) for line in NUMBERS["scores"]["float32"]]
     assert np.abs(scores[:, 0].numpy() - theirs).max() < 2e-5
 
@@ -206,12 +206,12 @@ def test_rotation_losses_of_images_in_float64(tmp_path: Path, double: None):
     config = official(tmp_path)
     pool = pool_of(config, SIX)
     net = fill(pretext_network(config))
-    scores = pretext.rotation_scores(net, pool, *normalisation(config, pool), config)
+    scores = pretext.rotation_scores(net, pool, *normalization(config, pool), config)
     theirs = [float(line.split("_")[0]) for line in NUMBERS["scores"]["float64"]]
     assert scores.dtype == torch.float64
     assert np.abs(scores[:, 0].numpy() - theirs).max() < 1e-12
     rgb = replace(config, channel_order="rgb", data_dir=str(tmp_path / "rgb"))  # the control
-    scores = pretext.rotation_scores(net, pool_of(rgb, SIX[:2]), *normalisation(rgb, pool), rgb)
+    scores = pretext.rotation_scores(net, pool_of(rgb, SIX[:2]), *normalization(rgb, pool), rgb)
     assert np.abs(scores[:, 0].numpy() - theirs[:2]).max() > 1e-3
 
 

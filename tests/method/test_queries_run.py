@@ -100,5 +100,5 @@ def test_a_run_that_draws_and_clusters_goes_on_exactly(work: Path, tmp_path_fact
     run(whole, "main.py", "digits", *TINY, *flags)
     stop_after(work, 5, signal.SIGKILL, *flags)
     assert differences(work, whole)
-    assert "going on after epoch" in run(work, "main.py", "digits", *TINY, *flags).stdout
+    assert "resuming after epoch" in run(work, "main.py", "digits", *TINY, *flags).stdout
     assert differences(work, whole) == []

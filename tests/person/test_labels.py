@@ -312,9 +312,9 @@ BAD = [
     ("file_name,label\npool/ä, ö.jpg,cat\n", "line 2 has 3 fields, the header 2: is a name with a comma"),
     ("file_name,label\npool/a.jpg,cat\npool/b.jpg;dog\n", "line 3 has 1 fields, the header 2"),
     ("file_name,label\npool/a.jpg\tcat\n", "line 2 has 1 fields, the header 2"),
-    ('file_name,label\na,"cat\nb,dog\nsub/c,dog\n', "line 2 is no CSV: unexpected end of data"),
-    ('file_name,label\na,cat\nb,"dog\nsub/c,"bird"\n', "line 3 is no CSV: ',' expected after '\"'"),
-    ('file_name,label\na,"' + "x\n" * 100_000, "line 2 is no CSV: field larger than field limit"),
+    ('file_name,label\na,"cat\nb,dog\nsub/c,dog\n', "line 2 is not valid CSV: unexpected end of data"),
+    ('file_name,label\na,cat\nb,"dog\nsub/c,"bird"\n', "line 3 is not valid CSV: ',' expected after '\"'"),
+    ('file_name,label\na,"' + "x\n" * 100_000, "line 2 is not valid CSV: field larger than field limit"),
     (TABLE.encode("utf-16"), "line 1 is not UTF-8: save it in UTF-8"),
     (TABLE.encode("utf-16-le"), "holds zero bytes (UTF-16?): save it in UTF-8"),
     (TABLE.encode("utf-32"), "line 1 is not UTF-8"),
@@ -322,10 +322,10 @@ BAD = [
     ("file_name,label\na,cat\nb,häßlich\n".encode("cp1252"), "line 3 is not UTF-8"),
     ("file_name,label\na,cat\na.JPG,dog\n", "line 3: a.JPG has two labels, 'cat' ( ... and 'dog', no annotator named"),
     ("file_name,label,annotator\na,cat,me\na,?,me\na,dog,me\n", "line 4: a has two labels, 'cat' ( ... annotator 'me'"),
-    ("file_name,label\na,ca\x07t\n", "line 2: 'ca\\x07t' is no name for a class: one line, 200 letters"),
-    ('file_name,label\na,"ca\nt"\n', "line 2: 'ca\\nt' is no name for a class"),
-    ("file_name,label\na,cat\u202egod\n", "is no name for a class"),
-    ("file_name,label\na," + "x" * 201 + "\n", "is no name for a class: one line, 200 letters at most"),
+    ("file_name,label\na,ca\x07t\n", "line 2: 'ca\\x07t' is not a valid class name: one line, 200 letters"),
+    ('file_name,label\na,"ca\nt"\n', "line 2: 'ca\\nt' is not a valid class name"),
+    ("file_name,label\na,cat\u202egod\n", "is not a valid class name"),
+    ("file_name,label\na," + "x" * 201 + "\n", "is not a valid class name: one line, 200 letters at most"),
 ]  # fmt: skip
 
 
@@ -348,17 +348,17 @@ def test_a_folder_or_nothing_is_no_label_file(tmp_path: Path):
     (tmp_path / "labels.csv").mkdir()
     with pytest.raises(UserError, match="is no file"):
         read_answers([tmp_path / "labels.csv"], POSITIONS, ())
-    with pytest.raises(UserError, match="does not exist, or is no file"), editing(tmp_path):
+    with pytest.raises(UserError, match="does not exist, or is not a regular file"), editing(tmp_path):
         pass
     assert read_answers([tmp_path / "none.csv"], POSITIONS, ()) == Answers()
 
 
 ANSWERS: list[tuple[str, tuple[str, ...]]] = [
-    ("is no name for a class", ("pool/a.jpg", "ca\nt")),
-    ("is no name for a class", ("pool/a.jpg", "x" * 201)),
+    ("is not a valid class name", ("pool/a.jpg", "ca\nt")),
+    ("is not a valid class name", ("pool/a.jpg", "x" * 201)),
     ("is no name for an annotator", ("pool/a.jpg", "cat", "an\nne")),
     ("is not UTF-8: rename that image", ("pool/gr\udcfcn.jpg", "cat")),
-    ("is no name for a class", ("pool/a.jpg", "gr\udcfcn")),
+    ("is not a valid class name", ("pool/a.jpg", "gr\udcfcn")),
 ]
 
 
@@ -388,8 +388,8 @@ BAD_CLASSES: list[tuple[str | bytes, str]] = [
     ("cat\n", "names 1 classes"),
     ("cat\ndog\n cat\n", "names 'cat' twice: keep one"),
     ("cat\n?\n", "'\\?' is no class: it says that a person cannot tell"),
-    ("cat\nd\x1b[0mog\n", "is no name for a class"),
-    ("x" * 201 + "\ncat\n", "is no name for a class"),
+    ("cat\nd\x1b[0mog\n", "is not a valid class name"),
+    ("x" * 201 + "\ncat\n", "is not a valid class name"),
     ("cat\nhäßlich\n".encode("latin-1"), "line 2 is not UTF-8: save it in UTF-8"),
     ("cat\ndog\n".encode("utf-16-le"), "holds zero bytes"),
     ("cat\ndog\n".encode("utf-16"), "line 1 is not UTF-8"),

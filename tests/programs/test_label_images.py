@@ -470,7 +470,7 @@ def test_a_picture_that_cannot_be_read_is_told_and_can_be_answered(waiting: Path
     Image.fromarray(np.full((2, 2), 0.5, np.float32)).save(photos / NAMES[3], format="TIFF")
     person = Person(waiting)
     told = [
-        "is no image that can be read",
+        "is not a readable image",
         "No such file or directory",
         "cannot be read",
         "float values of unknown range",
@@ -613,17 +613,17 @@ def photographs(name: str, text: str) -> Damage:
 
 OTHER = '{"parameters": {"dataset": "digits"}, "other_parameters": {"data_dir": "."}}'
 BAD: dict[str, tuple[Damage, str]] = {
-    "no run": (lambda run, _: shutil.rmtree(run), "is no run folder: it has no config.json"),
+    "no run": (lambda run, _: shutil.rmtree(run), "is not a run folder: it has no config.json"),
     "no list": (lambda run, _: (run / "to_label.csv").unlink(), "waits for no labels: there is no to_label.csv"),
     "no photos": (lambda _, photos: shutil.rmtree(photos), "is not there: start where main.py was started"),
     "record cut": (record('{"par'), "config.json is not valid JSON"),
-    "record of a list": (record("[]"), "config.json is no record of a run"),
-    "record without data": (record('{"parameters": {"dataset": "x"}}'), "is no record of a run"),
+    "record of a list": (record("[]"), "config.json is not the record of a run"),
+    "record without data": (record('{"parameters": {"dataset": "x"}}'), "is not the record of a run"),
     "other data": (record(OTHER), "only a run with --dataset unlabeled asks for labels"),
     "list without header": (listing("pool/x.png,\n"), "line 1: no column file_name"),
-    "path out": (listing("file_name,label\npool/../../x,\n"), "line 2: 'pool/../../x' is no path below pool/"),
+    "path out": (listing("file_name,label\npool/../../x,\n"), "line 2: 'pool/../../x' is not a path below pool/"),
     "no path": (listing("file_name,label\n,cat\n"), "line 2: '' is no path"),
-    "labels no CSV": (photographs("labels.csv", 'file_name,label\n"x,\n'), "labels.csv line 2 is no CSV"),
+    "labels no CSV": (photographs("labels.csv", 'file_name,label\n"x,\n'), "labels.csv line 2 is not valid CSV"),
     "unknown class": (
         photographs("labels.csv", f"file_name,label\n{NAMES[1]},catt\n"),
         "labels.csv line 2: 'catt' is not in classes.txt (did you mean 'cat'?)",
@@ -657,7 +657,7 @@ def test_nothing_left_to_label(tmp_path: Path):
     (tmp_path / "photos/labels.csv").write_text("file_name,label\n" + labels)
     done = run(tmp_path, "utils/label_images.py", "runs/photos/main-confidence")
     assert done.stderr == "" and done.stdout == (
-        "nothing left to label: all 4 images of runs/photos/main-confidence have an answer; main.py goes on\n"
+        "nothing left to label: all 4 images of runs/photos/main-confidence have an answer; main.py can go on\n"
     )
     assert labels_of(tmp_path) == "file_name,label\n" + labels
 
@@ -752,7 +752,7 @@ def test_ten_images_by_keys(tmp_path: Path, browser: Any, served: Serve):
     assert page.text("button[aria-pressed=true]").split() == ["2", "dog"]
     page.press("3")
     page.at("pool/6.png")
-    page.until("#stage", "pool/6.png is no image that can be read")
+    page.until("#stage", "pool/6.png is not a readable image")
     page.press("1")  # not of what nobody has seen
     page.press("?")
     page.at("pool/9.png")

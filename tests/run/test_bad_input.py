@@ -119,7 +119,7 @@ LOSS_FILES = {
     "nan": (b"nan_./DATA/train/0/1.png\n", "a loss of nan cannot be"),
     "inf": (b"inf_./DATA/train/0/1.png\n", "a loss of inf cannot be"),
     "negative": (b"-0.5_./DATA/train/0/1.png\n", "a loss of -0.5 cannot be"),
-    "text": (GOOD.encode() + b"high_./DATA/train/0/2.png\n", "line 2: 'high' is no number"),
+    "text": (GOOD.encode() + b"high_./DATA/train/0/2.png\n", "line 2: 'high' is not a number"),
     "no separator": (b"0.5 ./DATA/train/0/1.png\n", "is not <loss>_<image id>"),
     "doubled id": ((GOOD * 2).encode(), "stands twice"),
     "too few": (GOOD.encode(), "num_batches is 4 but there are only 1 images"),
@@ -146,7 +146,7 @@ BROKEN_FILES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "empty batch": (lambda f: damage_batch(f, lambda t: ""), "main.py digits --run-name new", "is empty"),
     "missing batch": (lambda f: (f / "loss/digits-seed0/batch_1.txt").unlink(),
                       "main.py digits --run-name new", "batch_1.txt does not exist"),
-    "other batches in a run": (lambda f: damage_batch(f, lambda t: "".join(reversed(t.splitlines(keepends=True)))),
+    "other batches in a run": (lambda f: damage_batch(f, lambda t: "\n".join(t.split()[::-1]) + "\n"),
                                "main.py digits", "batches (was"),
     "weights cut short": (lambda f: cut(f / "checkpoint/digits-seed0/rotation.pth"),
                           "make_batches.py digits", "not a usable checkpoint"),
@@ -154,7 +154,8 @@ BROKEN_FILES: dict[str, tuple[Callable[[Path], object], str, str]] = {
                               "make_batches.py digits", "not a usable checkpoint"),
     "weights without a net": (lambda f: torch.save({"acc": 1.0}, f / "checkpoint/digits-seed0/rotation.pth"),
                               "make_batches.py digits", "no dict of weights"),
-    "weights of ten classes": (lambda f: other_classes(f), "make_batches.py digits", "linear.bias is [10], not [4]"),
+    "weights of ten classes": (lambda f: other_classes(f),
+                               "make_batches.py digits", "linear.bias is [10], not [4]"),
     "weights that run code": (lambda f: bomb(f), "make_batches.py digits", "not a usable checkpoint"),
     "weights of another normalisation": (lambda f: change(f, std=[0.0, 0.1, 0.1]),
                                          "make_batches.py digits", "holds std [0.0, 0.1, 0.1]"),
@@ -162,7 +163,8 @@ BROKEN_FILES: dict[str, tuple[Callable[[Path], object], str, str]] = {
                                     "make_batches.py digits", "holds mean [nan, nan, nan]"),
     "weights of another data set": (lambda f: change(f, dataset="cifar10"),
                                     "make_batches.py digits", "another dataset (cifar10, not folder)"),
-    "weights of other images": (lambda f: change(f, data="0" * 64), "make_batches.py digits", "another data ("),
+    "weights of other images": (lambda f: change(f, data="0" * 64),
+                                "make_batches.py digits", "another data ("),
     "config.json cut short": (lambda f: cut(f / "runs/digits-seed0/main-confidence/config.json"),
                               "main.py digits", "is not valid JSON"),
     "last.pth cut short": (lambda f: cut(f / "checkpoint/digits-seed0/main-confidence/last.pth"),
@@ -186,7 +188,6 @@ def other_classes(folder: Path) -> None:
 def change(folder: Path, **values: object) -> None:
     path = folder / "checkpoint/digits-seed0/rotation.pth"
     weights = torch.load(path, weights_only=True)
-    del weights["checksum"]
     torch.save({**weights, **values}, path)
 
 

@@ -139,14 +139,14 @@ def help_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return show
 
 
-@pytest.mark.parametrize("columns", [60, 80, 120])
+@pytest.mark.parametrize("columns", [1, 80, 300])
 @pytest.mark.parametrize("script", PROGRAMS)
 def test_help_is_a_table_of_what_a_script_uses(help_of: Callable[..., str], script: str, columns: int):
     page = help_of(script, "digits", columns)
     header = (ROOT / script).read_text().split('"""')[1].strip()
     usage, table = page.split(f"\n\n{header}\n\n")  # as it stands in the file, line by line
     assert usage.startswith("usage: python ") and len(page.splitlines()) < 250
-    assert not [line for line in table.splitlines() if len(line) > columns]
+    assert not [line for line in table.splitlines() if len(line) > min(max(columns, 60), 120)]
     table, others = table.split("\n\nAlso accepted, no effect here: ")
     rows = dict(re.findall(r"^  --(\S+) +(\S.*)$", table, re.M))
     used = [f for f in fields(Config) if Path(script).name in f.metadata["scripts"]]

@@ -11,10 +11,9 @@ from shell import SCRIPTS, run
 from config import PRESETS, Config
 from pt4al.run.command_line import LIMITS
 
-TINY = (
-    "digits --dataset folder --data-dir data --width 1 --rotation-epochs 1 --epochs 1 --cycles 2 "
-    "--num-batches 3 --labels-per-cycle 2 --batch-size 8 --min-epoch-images 0"
-).split()
+TINY = ["digits", "--dataset", "folder", "--data-dir", "data", "--width", "1", "--rotation-epochs", "1",
+        "--epochs", "1", "--cycles", "2", "--num-batches", "3", "--labels-per-cycle", "2",
+        "--batch-size", "8", "--min-epoch-images", "0"]  # fmt: skip
 RUNS = [*SCRIPTS, "utils/show_batches.py"]
 # Scripts that name an option read it, but for these.
 UNREAD = {"test_labels": "of unlabeled pools only"}

@@ -1,4 +1,4 @@
-"""Nothing goes wrong silently: old states, foreign files, killed decoders, numbers that are none, odd names."""
+"""Nothing goes wrong silently: old states, foreign files, interrupts, numbers that are none, odd names."""
 
 import json
 import os
@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from shell import (
     ROOT,
     TINY,
     command,
+    content,
     copy,
     differences,
     environment,
@@ -30,7 +30,6 @@ from shell import (
 )
 
 from pt4al.base.files import load_checkpoint, save_checkpoint
-from pt4al.data.decoding import decode_part, decoders
 
 pytestmark = pytest.mark.slow  # many starts of a script
 
@@ -145,79 +144,42 @@ def test_make_batches_deletes_only_its_own_files(finished: Path, tmp_path: Path)
     assert (loss / "notes.txt").read_text() == (loss / "batch_x.txt").read_text() == "mine"
 
 
-# --- 3: decoders that die
+# --- 3: while images are decoded
 
 
-@pytest.fixture(scope="module")
-def many_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set that takes some ten seconds to decode: one large picture under many names."""
-    root = tmp_path_factory.mktemp("pictures")
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_interrupt_while_images_are_decoded(tmp_path: Path, processes: int):
+    """One large picture under many names takes ten seconds or more. The signal goes to all processes of the
+    group, as a terminal sends it."""
+    picture, data = tmp_path / "one.png", tmp_path / "data"
     pixels = np.random.default_rng(0).integers(256, size=(1200, 1200, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(root / "one.png")
-    for split, n in (("train", 500), ("test", 2)):
-        for label in "ab":
-            (root / split / label).mkdir(parents=True)
-            for i in range(n):
-                (root / split / label / f"{i}.png").symlink_to(root / "one.png")
-    return root
-
-
-def decoding(folder: Path, data: Path) -> subprocess.Popen:
-    """whole_dataset.py, at a moment when its decoders run."""
-    flags = ["--dataset", "folder", "--data-dir", str(data)]
+    Image.fromarray(pixels).save(picture)
+    for name in ("train/a", "train/b", "test/a", "test/b"):
+        (data / name).mkdir(parents=True)
+        for i in range(500):
+            (data / name / f"{i}.png").symlink_to(picture)
+    flags = ["--dataset", "folder", "--data-dir", "data"]
     process = subprocess.Popen(
-        command("whole_dataset.py", "digits", *TINY, *flags), cwd=folder, env=environment(), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        command("whole_dataset.py", "digits", *TINY, *flags, processes=processes), cwd=tmp_path, text=True,
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
-    while len(tree(process.pid)) < 1 + (os.cpu_count() or 1) and process.poll() is None:
-        time.sleep(0.05)
-    time.sleep(0.5)
-    assert process.poll() is None, process.stderr.read()
-    return process
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_to_all_processes_stops_decoding(
-    tmp_path: Path, many_pictures: Path, number: signal.Signals
-):
-    process = decoding(tmp_path, many_pictures)
-    os.killpg(process.pid, number)
-    process.communicate(timeout=60)
-    assert process.returncode == 128 + number
-
-
-def test_decoders_that_hand_over_when_the_parent_stops():
-    """One killed in the middle of what it hands over would keep the parent waiting for the rest."""
-    program = """if True:
-        import time
-        from pt4al.data.decoding import decoders
-        with decoders() as pool:
-            for _ in range(20):
-                pool.submit(bytes, 100_000_000)
-            time.sleep(1)  # now each of them hands over 100 MB
-    """
-    subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=120, check=True)
-
-
-def test_decoders_end_after_the_image_in_hand(many_pictures: Path):
-    with decoders() as pool:
-        paths = [many_pictures / "one.png"] * 500  # some ten seconds
-        part = pool.submit(decode_part, paths, 32, "crop")
-        while not part.running():
-            time.sleep(0.05)
-    images, errors = part.result()
-    assert len(images) == 0 and errors == []
-
-
-def test_a_killed_decoder_ends_in_one_line(tmp_path: Path, many_pictures: Path):
-    process = decoding(tmp_path, many_pictures)
-    os.kill(tree(process.pid)[1], signal.SIGKILL)
+    while sum(map(reads, tree(process.pid), [picture] * 99)) < processes:
+        assert process.poll() is None, process.stderr.read()
+    os.killpg(process.pid, signal.SIGINT)
     error = process.communicate(timeout=60)[1]
-    assert (
-        process.returncode == 2
-        and "decoded train images was killed" in error
-        and len(error.splitlines()) == 1
-    )
+    assert process.returncode == 130 or (processes > 1 and process.returncode == 1)  # torchrun gives its own
+    assert error.count("stopped by SIGINT") == processes
+    assert "Traceback" not in error or processes > 1
+    assert content(tmp_path) == {}
+
+
+def reads(pid: int, path: Path) -> bool:
+    """Whether a process has a file open (Linux)."""
+    try:
+        return any(Path(link).resolve() == path for link in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:  # it has just ended
+        return False
 
 
 # --- 4: numbers that are none
@@ -267,7 +229,7 @@ def test_an_interrupted_restart_leaves_no_old_weights(finished: Path, tmp_path: 
     process = start(folder, "rotation.py", "--restart", "--rotation-epochs", "50")
     process.send_signal(signal.SIGTERM)
     error = process.communicate(timeout=60)[1]
-    assert "the same command without --restart goes on from here" in error
+    assert "the same command without --restart resumes from here" in error
     assert "run rotation.py first" in run(folder, "make_batches.py", "digits", *TINY, status=2).stderr
 
 
@@ -331,14 +293,6 @@ def test_a_cycle_that_cannot_label_its_images_stops_before_training(batches: Pat
         "3 cycles of 40 labels need more than the 80",
     )
     refused(batches, "main.py --labels-per-cycle 30", "labels_per_cycle is 30 but a batch holds 20")
-
-
-def test_a_line_of_several_ids_is_refused(batches: Path):
-    path = batches / f"loss/{EXPERIMENT}/batch_2.txt"
-    for separator in (" ", ",", "; ", "\t"):
-        path.write_text(separator.join(path.read_text().split()))
-        refused(batches, "main.py --labels-per-cycle 1", "batch_2.txt line 1 holds several image ids")
-        path.write_text(path.read_text().replace(separator, "\n"))
 
 
 @pytest.mark.parametrize(
@@ -451,7 +405,7 @@ def test_what_a_finished_run_lost_is_made_anew_or_named(finished: Path, tmp_path
     assert differences(folder, finished) == []
     (folder / WEIGHTS / "main_1.pth").unlink()
     done = run(folder, "main.py", "digits", *TINY)
-    assert "main_1.pth does not exist: only --restart makes it again" in done.stdout
+    assert "main_1.pth does not exist: --restart trains it again" in done.stdout
 
 
 # --- found by a third attack
@@ -545,12 +499,6 @@ def test_a_loss_file_that_is_given_stays_as_it_is(finished: Path, tmp_path: Path
     assert "is finished" in run(tmp_path, "make_batches.py", "digits", *TINY, *flags).stdout
 
 
-@pytest.mark.parametrize("width", ["1", "20", "130", "300"])
-def test_help_on_any_terminal(tmp_path: Path, width: str):
-    page = run(tmp_path, "main.py", "--help", COLUMNS=width).stdout
-    assert "--batch-size INT" in page and max(map(len, page.splitlines())) <= 120
-
-
 @pytest.mark.parametrize(
     "variables",
     [{"WORLD_SIZE": "abc"}, {"WORLD_SIZE": "-1"}, {"WORLD_SIZE": "2", "RANK": "x"},
@@ -567,16 +515,6 @@ def test_a_damaged_note_of_the_batches(finished: Path, tmp_path: Path, change: d
     path = folder / f"loss/{EXPERIMENT}/made_from.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     refused(folder, "main.py", "does not name the files that were written")
-
-
-def test_pictures_of_damaged_runs_end_in_one_line(finished: Path, tmp_path: Path):
-    folder = tmp_path / "run"
-    shutil.copytree(finished / RUN, folder)
-    assert "is no format" not in run(tmp_path, "utils/plot_curves.py", str(folder)).stdout
-    (folder / "labeled/cycle_1.txt").unlink()
-    for flags in ([], ["--out", "x.foo"], ["--out", "/proc/x.png"]):
-        done = run(tmp_path, "utils/plot_curves.py", str(folder), *flags, status=2)
-        assert len(done.stderr.splitlines()) == 1 and "cannot be drawn" in done.stderr
 
 
 def test_many_signals_at_once_are_quiet(finished: Path, tmp_path: Path):
@@ -598,7 +536,7 @@ def test_backslashes_and_line_ends_in_names_are_refused(tmp_path: Path):
     flags = "--dataset folder --candidates all --first-pick random --data-dir"
     refused(tmp_path, f"main.py {flags} data", "has a line end or a backslash in its name")
     done = run(tmp_path, "main.py", "digits", *TINY, *flags.split(), "da\nta", status=2)
-    assert "must not hold a line end" in done.stderr
+    assert "data_dir is 'da\\nta'" in done.stderr
 
 
 def test_swapped_weights_are_named(finished: Path, tmp_path: Path):
@@ -609,7 +547,7 @@ def test_swapped_weights_are_named(finished: Path, tmp_path: Path):
         folder / WEIGHTS / "main_2.pth",
     )
     done = run(folder, "main.py", "digits", *TINY)
-    assert "main_1.pth is of another run or cycle: only --restart makes it again" in done.stdout
+    assert "main_1.pth is of another run or cycle: --restart trains it again" in done.stdout
     assert "main_2.pth is of another run or cycle: written anew" in done.stdout
 
 

@@ -48,7 +48,7 @@ def test_deterministic_runs_are_the_same_and_go_on_exactly(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", GPU)
     stop_after(stopped, 5, signal.SIGKILL, "--deterministic")
     assert differences(alone, stopped)
-    assert "going on after epoch" in on_gpu(stopped, "main.py", "--deterministic").stdout
+    assert "resuming after epoch" in on_gpu(stopped, "main.py", "--deterministic").stdout
     assert differences(alone, stopped) == []
 
 

@@ -99,7 +99,7 @@ def test_logits_and_features_come_from_one_pass(monkeypatch: pytest.MonkeyPatch)
     logits, features = classification.logits_and_features(net, some)
     assert torch.allclose(logits, classification.logits(net, pool, some), rtol=1e-5, atol=1e-5)
     with torch.no_grad():
-        images = classification.normalise(pool.pixels[some].permute(0, 3, 1, 2))
+        images = classification.normalize(pool.pixels[some].permute(0, 3, 1, 2))
         assert torch.allclose(features, net.eval().features(images), rtol=1e-4, atol=1e-5)
     assert all(torch.equal(x, before[name]) for name, x in net.state_dict().items())
     again = classification.logits_and_features(net, some)

@@ -46,7 +46,7 @@ def transfers(config: Config, kind: str, images: int, monkeypatch: pytest.Monkey
     for name in ("fingerprint", "pixel_hashes"):
         monkeypatch.setattr(Images, name, lambda self: "")
     monkeypatch.setattr(training, "autocast", lambda *_: contextlib.nullcontext())
-    monkeypatch.setattr("pt4al.method.classifier.normalisation", lambda *_: ([0.5] * 3, [0.2] * 3))
+    monkeypatch.setattr("pt4al.method.classifier.normalization", lambda *_: ([0.5] * 3, [0.2] * 3))
     pool = pool_on(META)
     if kind == "rotation":
         net = network.fresh_network(config, 4, 0, META)

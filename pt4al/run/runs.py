@@ -1,0 +1,208 @@
+"""Finished runs, read again: their tables, their records, and the settings in which two of them differ.
+No torch here: programs that draw use it."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from config import Config
+from pt4al.base.console import UserError
+from pt4al.run.record import READABLE, Record
+
+KINDS = ("best", "last")  # the epochs of a cycle whose accuracy is kept
+FIELDS = {field.name for field in fields(Config)}
+READ_AS = ("img_size", "resize", "channel_order")  # digests of images are of their pixels as read
+
+
+@dataclass(frozen=True)
+class Table:
+    """A CSV file: its rows by column name, and the line of the file at which each ends."""
+
+    path: Path
+    rows: list[dict[str, str]]
+    lines: list[int]
+
+    def texts(self, name: str) -> list[str]:
+        """A column as it stands; a UserError where there is none."""
+        if self.rows and name not in self.rows[0]:
+            raise UserError(f"{self.path} has no column {name!r}")
+        return [row[name] for row in self.rows]
+
+    def column(self, name: str) -> np.ndarray:
+        """A column as float64 (rows,); an empty field becomes NaN.
+
+        Raises:
+            UserError: there is no such column, or a field of it is not a number.
+        """
+        numbers = np.empty(len(self.rows))
+        for i, (line, text) in enumerate(zip(self.lines, self.texts(name), strict=True)):
+            try:
+                numbers[i] = float(text or "nan")
+            except ValueError:
+                raise UserError(f"{self.path} line {line}: {name} is {text!r}, not a number") from None
+        return numbers
+
+
+def read_table(path: Path) -> Table:
+    """A CSV file of a run; without rows where the file is missing.
+
+    Raises:
+        UserError: it is not CSV, or a row has more or fewer fields than the header.
+    """
+    text = path.read_bytes().decode("utf-8-sig", "surrogateescape") if path.is_file() else ""
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    rows, lines = [], []
+    try:
+        for row in reader:
+            if None in row or None in row.values():
+                raise UserError(f"{path} line {reader.line_num} has more or fewer fields than the header")
+            rows.append(row)
+            lines.append(reader.line_num)
+    except csv.Error as error:
+        raise UserError(f"{path} line {reader.line_num} is not CSV: {error}") from None
+    return Table(path, rows, lines)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder: labels int64 (cycles,), and best and last test accuracy in percent, each (cycles,).
+
+    `record` is its config.json, None where there is none; then its seed is unknown.
+    """
+
+    path: Path
+    labels: np.ndarray
+    accuracy: dict[str, np.ndarray]
+    record: Record | None
+
+    @property
+    def seed(self) -> int | None:
+        return self.record["parameters"]["seed"] if self.record else None
+
+
+def read_run(path: Path) -> Run:
+    """Read a run folder. A cycle that found all its images labelled already is no point of its own.
+
+    Raises:
+        UserError: cycles.csv is missing, empty or not one of ours, or config.json cannot be used.
+    """
+    table = read_table(path / "cycles.csv")
+    if not table.rows:
+        hint = f"is {path} a run folder, and is its first cycle done?"
+        raise UserError(f"{table.path} is missing or empty: {hint}")
+    labels = table.column("labels")
+    accuracy = {kind: table.column(f"{kind}_accuracy") for kind in KINDS}
+    least = 1.0
+    for i, line in enumerate(table.lines):
+        where = f"{table.path} line {line}"
+        if not (least <= labels[i] < np.inf and labels[i] % 1 == 0):
+            text = f"must be a whole number of {least:.0f} or more (labels never fall)"
+            raise UserError(f"{where}: labels is {table.rows[i]['labels']!r}, but {text}")
+        least = labels[i]
+        for kind, values in accuracy.items():
+            if not 0 <= values[i] <= 100:
+                text = f"{kind}_accuracy is {table.rows[i][f'{kind}_accuracy']!r}, not between 0 and 100 %"
+                raise UserError(f"{where}: {text} (a run without a test set has no accuracy)")
+    grown = np.append(np.diff(labels) > 0, True)
+    accuracy = {kind: values[grown] for kind, values in accuracy.items()}
+    return Run(path, labels[grown].astype(int), accuracy, read_record(path / "config.json"))
+
+
+def read_record(path: Path) -> Record | None:
+    """What a run was made from; None where there is no such file.
+
+    Raises:
+        UserError: it is damaged, or of a version that cannot be compared.
+    """
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged: {error}") from None
+    version = record.get("version") if isinstance(record, dict) else None
+    if version not in READABLE:
+        known = " and ".join(map(str, READABLE))
+        raise UserError(
+            f"{path} is a record of version {version}, and only {known} can be compared: leave it out"
+        )
+    kinds = {"script": str, "parameters": dict, "inputs": dict, "made_with": dict}
+    missing = [name for name, kind in kinds.items() if not isinstance(record.get(name), kind)]
+    if not missing and not isinstance(record["parameters"].get("seed"), int):
+        missing = ["parameters.seed"]
+    if missing:
+        raise UserError(f"{path} is damaged: it lacks {missing[0]}")
+    return record
+
+
+# --- what two runs differ in
+
+
+def settings(record: Record) -> dict[str, Any]:
+    """What seeds of one method share: not the batches, which follow from the seed, but how they were
+    made; not the images where the seed cuts the pool, nor a test set that it draws.
+
+    Fields that `Config` no longer has are not compared: older records name some.
+    """
+    parameters, inputs = record["parameters"], record["inputs"]
+    shared = {name: parameters[name] for name in FIELDS & {*parameters} - {"seed"}}
+    shared["script"] = record["script"]
+    made_from = inputs.get("batches_made_from") or {}
+    for name in {"sort", "num_batches", "losses"} & {*made_from}:
+        shared[f"batches_made_from.{name}"] = made_from[name]
+    if not parameters.get("test_labels"):
+        shared["test_data"] = inputs.get("test_data")
+    if parameters.get("imbalance") in (None, 1):
+        shared["data"] = inputs.get("data")
+    return shared
+
+
+def differing(a: Record, b: Record, of_one_method: bool = False) -> str:
+    """The settings in which two runs differ, each with both values; empty where they agree.
+
+    Left out is what follows from the method: fields of only one of two scripts (unless the runs are
+    meant to be of one method), how batches were made where one run has none; and digests of images
+    that were read in two ways. Of one method: precision, which is a matter of the machine, and
+    cycles, which says only where a run stops.
+    """
+    ours, theirs = settings(a), settings(b)
+    names = {*ours, *theirs}
+    if of_one_method:
+        names -= {"precision", "cycles"}
+    elif ours["script"] != theirs["script"]:
+        names = {*ours} & {*theirs} - {"script"}
+    if not all("batches" in record["inputs"] for record in (a, b)):
+        names -= {name for name in names if name.startswith("batches_made_from.")}
+    if any(ours.get(name) != theirs.get(name) for name in READ_AS):
+        names -= {"data", "test_data"}
+    pairs = {x: (ours.get(x, "absent"), theirs.get(x, "absent")) for x in sorted(names)}
+    return ", ".join(f"{x} is {u!s:.24} and {v!s:.24}" for x, (u, v) in pairs.items() if u != v)
+
+
+def other_test_images(a: Record, b: Record) -> bool:
+    """Whether two runs were judged on different images, as far as their records tell: not where both
+    drew their test set from one pool, nor where one data set was read in two ways."""
+    ours, theirs = a["parameters"], b["parameters"]
+    drawn = ours.get("test_labels") and theirs.get("test_labels")
+    digests = {record["inputs"].get("data" if drawn else "test_data") for record in (a, b)}
+    if None in digests or len(digests) == 1:
+        return False
+    alike = all(ours.get(name) == theirs.get(name) for name in READ_AS)
+    return alike or ours.get("dataset") != theirs.get("dataset")
+
+
+def made_otherwise(records: Iterable[Record]) -> str:
+    """Versions, machines and commits in which records differ; empty where they agree."""
+    made_with = [record["made_with"] for record in records]
+    parts = []
+    for name in dict.fromkeys(name for made in made_with for name in made):
+        values = dict.fromkeys(f"{made.get(name, 'absent')!s:.24}" for made in made_with)
+        if len(values) > 1:
+            parts.append(f"{name} ({' / '.join(values)})")
+    return ", ".join(parts)

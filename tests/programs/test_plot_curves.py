@@ -1,0 +1,143 @@
+"""plot_curves.py and show_batches.py: pictures, tables, and what cannot be drawn."""
+
+import re
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from shell import TINY, is_picture, load_program, rows, run
+
+from pt4al.base import pictures
+from pt4al.base.console import UserError
+from pt4al.run.curves import aulc
+
+PLOT = load_program("plot_curves")
+RUN = "runs/digits-seed0/main-confidence"
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A finished run, to be changed; the working folder is the one above it."""
+    shutil.copytree(finished / RUN, tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "run"
+
+
+def plot(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Figure:
+    """Run plot_curves.py within this process; the figure that it saves."""
+    figures = []
+    monkeypatch.setattr("sys.argv", ["plot_curves.py", *arguments])
+    monkeypatch.setattr(PLOT, "save_picture", lambda figure, path: figures.append(figure))
+    PLOT.main()
+    return figures[0]
+
+
+def test_a_run_is_drawn_and_printed(finished: Path, tmp_path: Path):
+    source = finished / RUN
+    done = run(tmp_path, "utils/plot_curves.py", str(source), "--out", "a/b.png", "--title", "A title")
+    assert done.stdout.splitlines()[-1] == "a/b.png" and is_picture(tmp_path / "a/b.png", 1000)
+    table = rows(source / "cycles.csv")
+    best, last = ([float(row[f"{kind}_accuracy"]) for row in table] for kind in ("best", "last"))
+    printed = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()[1:-1]}
+    assert [float(printed[str(i)][1]) for i in range(3)] == pytest.approx(best, rel=1e-4)
+    labels = np.array([float(row["labels"]) for row in table])
+    assert [float(x) for x in printed["AULC"]] == pytest.approx(
+        aulc(labels, np.array([best, last])), rel=1e-4
+    )
+
+
+def test_rotation_is_drawn_too(finished: Path, tmp_path: Path):
+    done = run(
+        tmp_path, "utils/plot_curves.py", str(finished / "runs/digits-seed0/rotation"), "--out", "r.png"
+    )
+    assert is_picture(tmp_path / "r.png", 1000) and "AULC" not in done.stdout
+
+
+def test_the_figure_shows_the_tables(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    figure = plot(monkeypatch, "run", "--title", "$x$")
+    assert figure.get_suptitle() == "$x$" and not figure._suptitle.get_parse_math()
+    loss, accuracy, by_labels, mix = figure.axes
+    metrics, cycles, classes = (rows(copied / f"{name}.csv") for name in ("metrics", "cycles", "per_class"))
+    training, test = accuracy.lines[:2]
+    assert training.get_ydata().tolist() == pytest.approx([float(row["train_accuracy"]) for row in metrics])
+    known = [(i, float(row["test_accuracy"])) for i, row in enumerate(metrics) if row["test_accuracy"]]
+    assert test.get_xydata().tolist() == pytest.approx(np.array(known)) and len(known) < len(metrics)
+    assert len(loss.lines) == 2 + 2  # a dotted line where each later cycle begins
+    f1 = next(line for line in by_labels.lines if line.get_label() == "macro F1")
+    expected = [
+        np.mean([float(row["f1"]) for row in classes if row["cycle"] == cycle["cycle"]]) for cycle in cycles
+    ]
+    assert f1.get_ydata() == pytest.approx(100 * np.array(expected))
+    ids = [(copied / f"labeled/cycle_{i}.txt").read_text().split() for i in range(3)]
+    heights = {bars.get_label(): [bar.get_height() for bar in bars] for bars in mix.containers}
+    counts = [Counter(image_id.split("/")[-2] for image_id in own) for own in ids]
+    assert heights == {name: [count[name] for count in counts] for name in heights}
+    assert [*heights] == sorted(set().union(*counts), key=int)
+
+
+def test_labels_of_an_annotator_are_counted(copied: Path, monkeypatch: pytest.MonkeyPatch):
+    """Folders mean nothing there; an image without a label is counted as such."""
+    for cycle in range(3):
+        lines = [f"pool/{i}.png" for i in range(10 * cycle, 10 * cycle + 10)]
+        (copied / f"labeled/cycle_{cycle}.txt").write_text("\n".join(lines) + "\n")
+        used = [f"pool/{i}.png,{'cat' if i % 2 else 'a dog'}" for i in range(1, 10 * cycle + 10)]
+        (copied / f"labeled/cycle_{cycle}.csv").write_text("\n".join(["file_name,label", *used]) + "\n")
+    mix = plot(monkeypatch, "run").axes[3]
+    heights = {bars.get_label(): [bar.get_height() for bar in bars] for bars in mix.containers}
+    assert heights == {"a dog": [4, 5, 5], "cat": [5, 5, 5], PLOT.UNLABELED: [1, 0, 0]}
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("cycles.csv", "cycle,lab\n0,1\n", "run/cycles.csv has no column 'labels'"),
+        ("cycles.csv", "cycle,labels\n0\n", "run/cycles.csv line 2 has more or fewer fields"),
+        ("cycles.csv", "cycle,labels,best_accuracy\n0,x,1\n", "run/cycles.csv line 2: labels is 'x'"),
+        (
+            "cycles.csv",
+            "cycle,labels,best_accuracy,last_accuracy\n0,5,1,1\n",
+            "cycles.csv has no column 'best_epoch'",
+        ),
+        ("metrics.csv", "", "run/metrics.csv is missing or empty"),
+        ("metrics.csv", "epoch\n0\n", "run/metrics.csv has no column 'train_loss'"),
+        ("labeled/cycle_0.txt", "a/b/c/d.png\nx\n", "run/labeled/cycle_0.txt line 2: 'x'"),
+        ("labeled/cycle_1.csv", "file,label\nx,y\n", "run/labeled/cycle_1.csv has no column 'file_name'"),
+    ],
+)
+def test_what_is_wrong_is_said_in_words(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, file: str, text: str, said: str
+):
+    (copied / file).write_text(text)
+    with pytest.raises(UserError, match=re.escape(said)):
+        plot(monkeypatch, "run")
+
+
+def test_a_run_that_cannot_be_drawn_ends_in_one_line(copied: Path, tmp_path: Path):
+    (copied / "labeled/cycle_1.txt").rename(copied / "kept")
+    done = run(tmp_path, "utils/plot_curves.py", "run", status=2)
+    assert len(done.stderr.splitlines()) == 1 and "run/labeled/cycle_1.txt" in done.stderr
+    assert not (copied / "curves.png").exists()
+
+
+@pytest.mark.parametrize("name", ["x.foo", "x", "/proc/x.png", "folder.png"])
+def test_names_that_no_picture_can_have(
+    copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises((UserError, OSError)) as refusal:
+        pictures.save_picture(pictures.new_figure(1, 1), Path(name))
+    assert name.removeprefix("/proc/") in f"{refusal.value} {getattr(refusal.value, 'filename', '')}"
+
+
+def test_every_batch_is_drawn(finished: Path, tmp_path: Path):
+    (tmp_path / "loss").symlink_to(finished / "loss")
+    flags = ["digits", *TINY, "--title", "Digits"]
+    run(tmp_path, "utils/show_batches.py", *flags, "--out", "batches.png")
+    assert is_picture(tmp_path / "batches.png", 1000)
+    done = run(tmp_path, "utils/show_batches.py", *flags, "--out", "x.foo", status=2)
+    assert len(done.stderr.splitlines()) == 1 and "x.foo" in done.stderr
