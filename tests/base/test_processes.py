@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shell import (
     EXPERIMENT,
+    RUN,
     SHORT,
     TINY,
+    WEIGHTS,
     command,
     copy,
     environment,
@@ -35,9 +37,6 @@ from pt4al.base.processes import shard
 from pt4al.train.seeding import epoch_order
 
 pytestmark = pytest.mark.slow  # many starts of a script
-
-RUN = f"runs/{EXPERIMENT}/main-confidence"
-LAST = f"checkpoint/{EXPERIMENT}/main-confidence/last.pth"
 
 
 # --- shares
@@ -76,8 +75,8 @@ def test_several_processes_score_as_one(finished: Path, tmp_path: Path):
 
 
 def test_processes_stay_the_same_or_stop(tmp_path: Path):
-    """Weights are alike bit for bit, batch norm's statistics included, also when the last batch is too small for
-    all; other data is told, and weights that drift apart end the run."""
+    """Weights are alike bit for bit, batch norm's statistics included, also when the last batch is too small
+    for all; other data is told, and weights that drift apart end the run."""
     done = run(tmp_path, "tests/each_rank.py", str(tmp_path), status=1, processes=3)
     told = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(3)]
     assert len({one["weights"] for one in told}) == 1 and len(told[0]["weights"]) == 64
@@ -137,7 +136,7 @@ def test_a_process_that_dies_takes_the_run_down_and_it_goes_on(finished: Path, t
     victim.kill()
     one_error(first.communicate(100)[1], "main.py", "process 0 of 2")
     assert first.returncode != 0
-    state = load_checkpoint(folder / LAST)
+    state = load_checkpoint(folder / WEIGHTS / "last.pth")
     assert (state["cycle"], state["finished_epoch"]) >= (1, 1)
     assert epochs_of(run_tiny(folder, "main.py").stdout)[0] > (1, 1)
     assert len(rows(folder / RUN / "metrics.csv")) == 9
@@ -190,5 +189,5 @@ def test_a_rank_left_in_the_environment_means_nothing(finished: Path, tmp_path: 
      ("MASTER_PORT", {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "x"})],
 )  # fmt: skip
 def test_a_world_left_in_the_environment_is_checked(tmp_path: Path, said: str, variables: dict[str, str]):
-    flags = ["digits", *TINY, "--first-pick", "random"]
+    flags = ["--first-pick", "random"]
     refused(tmp_path, "main_pt4al.py", *flags, says=(said, "torchrun"), **variables)
