@@ -3,6 +3,7 @@
 import csv
 import os
 import runpy
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -25,11 +26,10 @@ if "TESTS_GPU" not in os.environ:  # a worker gets it from the process that star
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and what is started would too
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
-from PIL import Image
+from browsing import browser, served  # noqa: F401, fixtures
+from photographs import own, prepare
 from shell import RANDOM_BASELINE, ROOT, SHORT, TINY, copy, run, run_tiny, stop_after
 
-from config import DIGITS
-from loader import load_images
 from pt4al.base import files
 from pt4al.base.console import SIGNALS
 
@@ -118,25 +118,47 @@ def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
         signal.signal(number, handler)
 
 
+# --- images that nobody has labeled
+
+
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """300 digits twice: `known`, in class folders, and `photos`, flat, in the same order, with the truth beside them."""
-    work = tmp_path_factory.mktemp("photos")
-    pool, test = load_images(DIGITS, torch.device("cpu"))
-    truth = []
-    for images, split, most in ((pool, "train", 300), (test, "test", 100)):
-        chosen = sorted(range(most), key=lambda i: (images.labels[i].item(), i))
-        for rank, i in enumerate(chosen):
-            label, picture = str(images.labels[i].item()), Image.fromarray(images.pixels[i].numpy())
-            names = [work / "known" / split / label / f"{rank:05}.png"]
-            if split == "train":
-                names.append(work / "photos/pool" / f"{rank:05}.png")
-                truth.append([f"pool/{rank:05}.png", label])
-            else:
-                names.append(work / "photos/test" / label / f"{rank:05}.png")
-            for name in names:
-                name.parent.mkdir(parents=True, exist_ok=True)
-                picture.save(name)
-    with (work / "truth.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["file_name", "label"], *truth])
-    return work
+    """A working folder with the few digits as a flat pool, in the order of their classes, some to test by, the
+    truth beside them, and batches of the pool."""
+
+    def make(work: Path) -> None:
+        digits = Path(os.environ["TESTS_DIGITS"])
+        shutil.copytree(digits / "test", work / "photos/test")
+        (work / "photos/pool").mkdir()
+        truth = []
+        for rank, path in enumerate(sorted((digits / "train").rglob("*.png"))):
+            shutil.copy(path, work / f"photos/pool/{rank:05}.png")
+            truth.append([f"pool/{rank:05}.png", path.parent.name])
+        with (work / "truth.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([["file_name", "label"], *truth])
+        prepare(work)
+
+    return made_once(tmp_path_factory, "photos", make)
+
+
+@pytest.fixture(scope="session")
+def asked_photos(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `photos`, where main.py waits for the labels of its first cycle."""
+
+    def make(work: Path) -> None:
+        shutil.copytree(photos, work, dirs_exist_ok=True)
+        own(work, status=3)
+
+    return made_once(tmp_path_factory, "asked_photos", make)
+
+
+@pytest.fixture(scope="session")
+def asked_untested(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `asked_photos`, without images to test by."""
+
+    def make(work: Path) -> None:
+        shutil.copytree(photos, work, dirs_exist_ok=True)
+        shutil.rmtree(work / "photos/test")
+        own(work, status=3)
+
+    return made_once(tmp_path_factory, "asked_untested", make)

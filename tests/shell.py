@@ -20,7 +20,6 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
-from typing import TextIO
 
 import pytest
 
@@ -28,6 +27,8 @@ ROOT = Path(__file__).parent.parent
 SCRIPTS = ("rotation.py", "make_batches.py", "main.py", "main_pt4al.py", "whole_dataset.py")
 RANDOM_BASELINE = ["--strategy", "random", "--first-pick", "random", "--candidates", "all"]
 EXPERIMENT = "digits-seed0"
+LOSS = f"loss/{EXPERIMENT}"
+RUN, WEIGHTS = f"runs/{EXPERIMENT}/main-confidence", f"checkpoint/{EXPERIMENT}/main-confidence"
 
 # --- a short schedule, and few images
 
@@ -91,30 +92,38 @@ IMPORTED = [
 
 class Started:
     """A script at work, with what Popen offers of it. Its process is forked off a server, which has imported
-    what scripts import and dies with this process. `saving_share` in place of run_folder's: -1 saves at ends of
-    cycles only, infinity after every epoch."""
+    what scripts import and dies with this process.
+
+    Args:
+        saving_share: in place of run_folder's: -1 saves at ends of cycles only, infinity after every epoch.
+        stdout: `read`, `unread` (by nobody), or `closed`, as by `>&-`.
+        variables: of the environment.
+    """
 
     def __init__(
-        self, folder: Path, script: str, *arguments: str, saving_share: float | None = None, **variables: str
-    ) -> None:
+        self, folder: Path, script: str, *arguments: str, saving_share: float | None = None,
+        stdout: str = "read", **variables: str,
+    ) -> None:  # fmt: skip
         with pytest.MonkeyPatch.context() as server:  # which is started once
             server.setenv("OMP_NUM_THREADS", "1")
             server.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
             SERVER.set_forkserver_preload(IMPORTED)
             forkserver.ensure_running()
-        out, err = (SERVER.Pipe(duplex=False) for _ in range(2))
+        pipes = [SERVER.Pipe(duplex=False) for _ in ("stdout", "stderr")]
+        self.stdout, self.stderr = (os.fdopen(os.dup(x.fileno()), errors="replace") for x, _ in pipes)
+        for reader, _ in pipes:
+            reader.close()
+        if stdout != "read":
+            self.stdout.close()
+        ends = [writer for _, writer in pipes]
+        how = saving_share, stdout == "closed"
         self.process = SERVER.Process(
-            target=be_the_script,
-            args=(folder, str(ROOT / script), arguments, variables, saving_share, out[1], err[1]),
+            target=be_the_script, args=(folder, str(ROOT / script), arguments, variables, ends, *how)
         )
         self.process.start()
         self.pid = self.process.pid
-        self.stdout, self.stderr = self.read(*out), self.read(*err)
-
-    def read(self, reader: Connection, writer: Connection) -> TextIO:
-        writer.close()
-        with reader:
-            return open(os.dup(reader.fileno()), errors="replace")
+        for writer in ends:
+            writer.close()
 
     def poll(self) -> int | None:
         return self.process.exitcode
@@ -150,14 +159,9 @@ class Started:
 
 
 def be_the_script(
-    folder: Path,
-    script: str,
-    arguments: tuple[str, ...],
-    variables: dict[str, str],
-    saving_share: float | None,
-    out: Connection,
-    err: Connection,
-) -> None:
+    folder: Path, script: str, arguments: tuple[str, ...], variables: dict[str, str], ends: list[Connection],
+    saving_share: float | None, closed: bool,
+) -> None:  # fmt: skip
     """In a fresh process: what `python SCRIPT ARGUMENTS < /dev/null > OUT 2> ERR` does."""
     os.setsid()  # a process group of its own
     os.chdir(folder)
@@ -165,14 +169,17 @@ def be_the_script(
     os.environ.update(variables)
     with open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)
-    for number, end in ((1, out), (2, err)):
+    for number, end in enumerate(ends, 1):
         os.dup2(end.fileno(), number)
         end.close()
     coding = variables.get("PYTHONIOENCODING", "utf-8")
-    sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), coding)
-    sys.stderr = io.TextIOWrapper(
-        io.FileIO(2, "w", closefd=False), coding, "backslashreplace", write_through=True
+    sys.stdout, sys.stderr = (
+        io.TextIOWrapper(io.FileIO(number, "w", closefd=False), coding, errors, write_through=number == 2)
+        for number, errors in ((1, "strict"), (2, "backslashreplace"))
     )
+    if closed:
+        os.close(1)
+        sys.stdout = None
     if saving_share is not None:
         from pt4al.run import run_folder
 
@@ -196,16 +203,16 @@ def start_ranks(
 
 
 def run(
-    folder: Path, script: str, *arguments: str, status: int = 0, processes: int = 1, **variables: str
+    folder: Path, script: str, *arguments: str, status: int | None = 0, processes: int = 1, **variables: str
 ) -> subprocess.CompletedProcess:
-    """Run `python SCRIPT ARGUMENTS` in a folder to its end, in a process of its own, and require an exit status.
-    Several processes give 1 where one of them fails, as torchrun does, and their streams one after another."""
+    """Run `python SCRIPT ARGUMENTS` in a folder to its end, in a process of its own, and require an exit status
+    (None: any). Several processes give 1 where one of them fails, as torchrun does, and their streams one after another."""
     started = start_ranks(folder, script, *arguments, processes=processes, **variables)
     with ThreadPoolExecutor(processes) as readers:
         out, err = ("".join(texts) for texts in zip(*readers.map(Started.communicate, started), strict=True))
     statuses = [process.returncode for process in started]
     returned = statuses[0] if processes == 1 else int(any(statuses))
-    assert returned == status, f"{script} {arguments}: {returned}\n{out}\n{err}"
+    assert status in (returned, None), f"{script} {arguments}: {returned}\n{out}\n{err}"
     return subprocess.CompletedProcess([script, *arguments], returned, out, err)
 
 
@@ -272,10 +279,11 @@ def one_error(errors: str, script: str, *parts: str) -> None:
     says(errors, *parts)
 
 
-def refused(folder: Path, script: str, *arguments: str, says: tuple[str, ...] | str, **how) -> None:
-    """Run a command that must end with status 2 and one line that says all of these, and change no file."""
+def refused(folder: Path, script: str, *flags: str, says: tuple[str, ...] | str, **how) -> None:
+    """Run a command on few digits that must end with status 2 and one line that says all of these, and change no
+    file."""
     before = times(folder)
-    done = run(folder, script, *arguments, status=2, **how)
+    done = run_tiny(folder, script, *flags, status=2, **how)
     one_error(done.stderr, script, *([says] if isinstance(says, str) else says))
     assert times(folder) == before
 

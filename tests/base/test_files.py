@@ -71,3 +71,10 @@ def test_checkpoints_of_earlier_code_load(small_checkpoint: bytes, tmp_path: Pat
         old = {**content, "checksum": "0" * 64}
         torch.save(old, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
         assert saved(load_checkpoint(tmp_path / "a.pth")) == small_checkpoint
+
+
+def test_a_tiny_number_is_not_written_as_zero(tmp_path: Path):
+    numbers = [1e-7, -1e-7, 0.0, 0.03, 99.5, 1e-3, 123456.0]
+    files.write_csv(tmp_path / "a.csv", ["x", "y"], [[x, None] for x in numbers])
+    header, *lines = (tmp_path / "a.csv").read_text().splitlines()
+    assert header == "x,y" and [float(line.removesuffix(",")) for line in lines] == numbers

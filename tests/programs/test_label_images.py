@@ -1,6 +1,7 @@
 """The page on which a person labels: its rules through Flask's test client, and once by real keys in a browser."""
 
 import csv
+import errno
 import io
 import json
 import os
@@ -8,19 +9,18 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from browsing import Serve, Typist, complaints, requests_of
 from flask.testing import FlaskClient
 from photographs import own, prepare
 from PIL import Image
-from shell import command, environment, load_program, rows, run
+from shell import load_program, one_error, rows, run
 from werkzeug.test import TestResponse
 
 PROGRAM = load_program("label_images")
@@ -578,32 +578,8 @@ def test_the_page_names_no_other_address_and_runs_no_other_script(waiting: Path)
 
 # --- the program
 
-ADDRESS = re.compile(r"(http://127\.0\.0\.1:(\d+))  (\d+) of (\d+) images wait for a label; Ctrl-C ends\n")
 
-
-@pytest.fixture
-def served() -> Iterator[Callable[..., tuple[subprocess.Popen, str]]]:
-    """Start the program; what still runs at the end is killed."""
-    started = []
-
-    def start(run_folder: Path, *flags: str) -> tuple[subprocess.Popen, str]:
-        line = command("utils/label_images.py", str(run_folder), "--port", "0", *flags)
-        process = subprocess.Popen(
-            line, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        started.append(process)
-        said = process.stdout.readline()
-        match = ADDRESS.fullmatch(said)
-        assert match, (said, process.stderr.read() if process.poll() is not None else "")
-        return process, match[1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def test_ctrl_c_ends_it_with_a_line(waiting: Path, served: Callable[..., tuple[subprocess.Popen, str]]):
+def test_ctrl_c_ends_it_with_a_line(waiting: Path, served: Serve):
     process, address = served(waiting)
     port = int(address.rpartition(":")[2])
     for path in (b"/", b"/state", b"/nothing"):
@@ -612,17 +588,12 @@ def test_ctrl_c_ends_it_with_a_line(waiting: Path, served: Callable[..., tuple[s
             assert line.makefile("rb").readline().split()[1] == (b"404" if path == b"/nothing" else b"200")
     with pytest.raises(ConnectionRefusedError):  # it listens on 127.0.0.1 alone
         socket.create_connection(("127.0.0.2", port))
-    other = subprocess.run(
-        command("utils/label_images.py", str(waiting), "--port", str(port)), env=environment(),
-        capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
-    assert other.returncode == 2 and other.stderr == (
-        f"label_images.py: error: port {port} cannot be used (Address already in use): give another --port\n"
-    )
+    other = run(waiting, "utils/label_images.py", str(waiting), "--port", str(port), status=2)
+    one_error(other.stderr, "label_images.py", f" {port} ", os.strerror(errno.EADDRINUSE), "--port")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert out == "" and err == "\nstopped by SIGINT: the same command resumes from here\n"
+    assert out == "" and len(err.split("\n")) == 3 and "SIGINT" in err
 
 
 Damage = Callable[[Path, Path], object]  # of the run and the photographs
@@ -720,84 +691,7 @@ def test_main_goes_on_with_the_answers(tmp_path: Path, monkeypatch: pytest.Monke
 # --- in a browser, by real keys
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Any]:
-    """Headless Chromium that notes every request, and reaches no address but 127.0.0.1."""
-    webdriver = pytest.importorskip("selenium.webdriver")
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    driver = shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("no Chromium with its driver (Debian: apt-get install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking",
-                 "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", f"--user-data-dir={tmp_path}/chromium",
-                 "--window-size=1280,800"):  # fmt: skip
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    window = webdriver.Chrome(
-        options, webdriver.ChromeService(driver, env={**os.environ, "SE_OFFLINE": "true"})
-    )
-    yield window
-    window.quit()
-
-
-class Typist:
-    """Presses keys once the picture is there, as a person does."""
-
-    def __init__(self, window: Any, address: str) -> None:
-        self.window, self.address = window, address
-        window.get(address)
-
-    def text(self, selector: str) -> str:
-        return self.window.execute_script("return document.querySelector(arguments[0]).innerText", selector)
-
-    def until(self, selector: str, text: str) -> None:
-        end = time.monotonic() + 60
-        while text not in (seen := self.text(selector)):
-            assert time.monotonic() < end, (selector, text, seen)
-            time.sleep(0.02)
-
-    def at(self, name: str) -> None:
-        """Wait until an image is shown."""
-        self.until("#file", name)
-        end = time.monotonic() + 60
-        while not self.window.execute_script("return ready !== '' && !busy"):
-            assert time.monotonic() < end, name
-            time.sleep(0.02)
-
-    def press(self, *keys: str) -> None:
-        from selenium.webdriver import ActionChains
-
-        ActionChains(self.window).send_keys(*keys).perform()
-
-    def click(self, selector: str, text: str = "") -> None:
-        from selenium.webdriver.common.by import By
-
-        found = self.window.find_elements(By.CSS_SELECTOR, selector)
-        next(x for x in found if text in x.text).click()
-
-    def script(self, text: str) -> Any:
-        return self.window.execute_script(f"return {text}")
-
-
-def requests_of(window: Any) -> set[str]:
-    """Every address that the page has asked for; what Chromium's own pages ask for is left out."""
-    events = [json.loads(entry["message"])["message"] for entry in window.get_log("performance")]
-    sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    urls = {x["request"]["url"] for x in sent if not x["documentURL"].startswith("chrome")}
-    return urls | {x["params"]["url"] for x in events if x["method"] == "Network.webSocketCreated"}
-
-
-def complaints(window: Any) -> list[str]:
-    """What the browser's console says, refused answers apart."""
-    lines = [line["message"] for line in window.get_log("browser")]
-    return [line for line in lines if "409 (CONFLICT)" not in line]
-
-
-def test_ten_images_by_keys(
-    tmp_path: Path, browser: Any, served: Callable[..., tuple[subprocess.Popen, str]]
-):
+def test_ten_images_by_keys(tmp_path: Path, browser: Any, served: Serve):
     from selenium.webdriver.common.keys import Keys
 
     names = [f"pool/{i}.png" for i in range(10)]
@@ -896,9 +790,7 @@ def test_ten_images_by_keys(
     assert "Content Security Policy" in "".join(complaints(browser))
 
 
-def test_by_mouse_large_and_small(
-    tmp_path: Path, browser: Any, served: Callable[..., tuple[subprocess.Popen, str]]
-):
+def test_by_mouse_large_and_small(tmp_path: Path, browser: Any, served: Serve):
     names = [f"pool/{i}.png" for i in range(3)]
     run_folder = make_run(tmp_path, names)
     photos = tmp_path / "photos"

@@ -124,15 +124,15 @@ def test_out_of_memory_names_batch_size_and_width(tmp_path: Path, call: Call):
     """For real, under a limit of address space that the first layer of the first batch goes beyond."""
     in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     limits = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (in_use + 2**30, limits[1]))
+    resource.setrlimit(resource.RLIMIT_AS, (in_use + 3 * 2**27, limits[1]))
     try:
         result = call(
-            tmp_path, "whole_dataset.py", "--img-size", "128", "--batch-size", str(POOL), "--width", "256",
+            tmp_path, "whole_dataset.py", "--img-size", "128", "--batch-size", str(POOL), "--width", "64",
             "--precision", "float32", "--epochs", "1",
         )  # fmt: skip
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
-    refused(result, "whole_dataset.py", "memory", f" {POOL} ", "width 256", "--batch-size")
+    refused(result, "whole_dataset.py", "memory", f" {POOL} ", "width 64", "--batch-size")
     assert not list(tmp_path.rglob("last.pth"))
 
 

@@ -1,11 +1,25 @@
 """Records: what stands in them, and what becomes of those of other versions."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from shell import SCRIPTS, TINY, content, copy, run
+from shell import (
+    LOSS,
+    RANDOM_BASELINE,
+    RUN,
+    SCRIPTS,
+    WEIGHTS,
+    copy,
+    differences,
+    epochs_of,
+    refused,
+    run_tiny,
+    says,
+    times,
+)
 
 from config import DIGITS
 from pt4al.base.console import UserError
@@ -60,8 +74,92 @@ def test_runs_of_an_older_version_are_refused_in_a_line(finished: Path, tmp_path
     for path in folder.rglob("*.pth"):
         weights = load_checkpoint(path)
         save_checkpoint(path, {**weights, "record": {**weights["record"], "version": 2}})
-    before = content(folder)
     for script in SCRIPTS:
-        errors = run(folder, script, "digits", *TINY, status=2).stderr
-        assert "is of version 2, this code writes 3: " in errors and len(errors.splitlines()) == 1
-    assert content(folder) == before
+        refused(folder, script, says=("version 2", f" {VERSION}"))
+
+
+# --- runs, weights and batches carry them
+
+
+def change_state(path: Path, **values: object) -> None:
+    """Rewrite a checkpoint of ours with other values; None drops one."""
+    content = {**load_checkpoint(path), **values}
+    save_checkpoint(path, {k: v for k, v in content.items() if v is not None})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", ["config.json", "the folder"])
+def test_a_state_is_not_resumed_under_other_parameters(
+    finished: Path, stopped: Path, tmp_path: Path, lost: str
+):
+    folder = copy(stopped, tmp_path)
+    if lost == "config.json":
+        (folder / RUN / lost).unlink()
+    else:
+        shutil.rmtree(folder / RUN)
+    other = ["--lr", "0.001", "--init", "warm", "--batch-size", "64"]
+    refused(folder, "main.py", *other, "--channel-order", "bgr", says=("channel_order", "rgb", "bgr"))
+    changed = "lr (was 0.03, now 0.001)", "init (was scratch, now warm)", "batch_size (was 4, now 64)"
+    refused(folder, "main.py", *other, says=changed)
+    assert epochs_of(run_tiny(folder, "main.py").stdout)[0] > (1, 0)
+    assert differences(folder, finished) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["main.py", "whole_dataset.py"])
+def test_a_run_of_another_script_is_refused(finished: Path, tmp_path: Path, script: str):
+    folder = copy(finished, tmp_path)
+    flags = [*(RANDOM_BASELINE[2:] if script == "main.py" else []), "--run-name", "cold-start-random"]
+    refused(folder, script, *flags, says=("cold-start-random", f"script (was main_pt4al.py, now {script})"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [f"{RUN}/config.json", f"{LOSS}/made_from.json"])
+@pytest.mark.parametrize("record", ["{}", "[]", '{"version": 1}'])
+def test_files_that_carry_no_record_are_refused(finished: Path, tmp_path: Path, name: str, record: str):
+    folder = copy(finished, tmp_path)
+    (folder / name).write_text(record)
+    refused(folder, "main.py", says=(name, "version 1" if "version" in record else "record"))
+
+
+@pytest.mark.slow
+def test_a_state_that_carries_no_record_is_refused(stopped: Path, tmp_path: Path):
+    folder = copy(stopped, tmp_path)
+    change_state(folder / WEIGHTS / "last.pth", record=None)
+    refused(folder, "main.py", says=("last.pth", "record"))
+
+
+@pytest.mark.slow
+def test_each_script_compares_only_what_it_uses(finished: Path, tmp_path: Path):
+    """So a second strategy shares the first one's batches; and no script minds what it does not use."""
+    folder = copy(finished, tmp_path)
+    before = times(folder)
+    for script in ("rotation.py", "make_batches.py"):
+        run_tiny(folder, script, "--strategy", "margin", "--epochs", "9", "--cycles", "9")
+    run_tiny(folder, "main_pt4al.py", "--cycles", "9")
+    assert times(folder) == before
+
+
+@pytest.mark.slow
+def test_the_resolved_precision_is_part_of_the_record(finished: Path, tmp_path: Path):
+    folder = copy(finished, tmp_path)
+    here = json.loads((folder / RUN / "config.json").read_text())["parameters"]["precision"]
+    assert epochs_of(run_tiny(folder, "main.py", "--precision", here).stdout) == []
+    if here == "bf16":
+        refused(folder, "main.py", "--precision", "float32", says="precision (was bf16, now float32)")
+
+
+@pytest.mark.slow
+def test_another_version_of_the_code_or_machine_is_said_and_recorded(stopped: Path, tmp_path: Path):
+    folder = copy(stopped, tmp_path)
+    path = folder / WEIGHTS / "last.pth"
+    record = load_checkpoint(path)["record"]
+    change_state(path, record={**record, "code": "0.9 (abc)"})
+    stored = json.loads((folder / RUN / "config.json").read_text())
+    elsewhere = {**stored["made_with"], "device": "an abacus", "git_commit": "abc"}
+    begun = {**stored, "code": "0.9 (abc)", "made_with": elsewhere}
+    (folder / RUN / "config.json").write_text(json.dumps(begun))
+    says(run_tiny(folder, "main.py").stdout, "version 0.9 (abc)")
+    after = json.loads((folder / RUN / "config.json").read_text())
+    assert after["code"] == "0.9 (abc)" and after["made_with"] == elsewhere
+    assert after["went_on_with"] == [f"{record['code']}, device {stored['made_with']['device']}"]

@@ -1,0 +1,129 @@
+"""What is deleted or replaced is what we wrote; what a finished run lost is written again, or named."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from shell import (
+    EXPERIMENT,
+    RUN,
+    WEIGHTS,
+    copy,
+    differences,
+    epochs_of,
+    one_error,
+    refused,
+    run_tiny,
+    says,
+    start,
+)
+
+pytestmark = pytest.mark.slow  # many starts of a script
+
+COLD_START = f"checkpoint/{EXPERIMENT}/cold-start-interval"
+
+
+# --- restart
+
+
+def test_restart_follows_a_linked_folder_and_leaves_what_is_not_ours(finished: Path, tmp_path: Path):
+    """It begins with other settings, and at the end with the first ones gives the first files."""
+    folder, elsewhere = copy(finished, tmp_path), tmp_path / "elsewhere"
+    (folder / COLD_START).rename(elsewhere)
+    (folder / COLD_START).symlink_to(elsewhere)
+    runs = folder / f"runs/{EXPERIMENT}/cold-start-interval"
+    mine = [elsewhere / "mine.pth", runs / "notes.txt", runs / "labeled/mine.txt"]
+    for path in mine:
+        path.write_text("mine")
+    before = (elsewhere / "main_0.pth").read_bytes()
+    run_tiny(folder, "main_pt4al.py", "--restart", "--lr", "0.05")
+    assert (elsewhere / "main_0.pth").read_bytes() != before
+    assert (folder / COLD_START).is_symlink() and all(path.read_text() == "mine" for path in mine)
+    run_tiny(folder, "main_pt4al.py", "--restart")
+    (folder / COLD_START).unlink()
+    elsewhere.rename(folder / COLD_START)
+    left = {str(path.relative_to(folder)) for path in mine[1:]} | {f"{COLD_START}/mine.pth"}
+    assert set(differences(folder, finished)) <= left
+
+
+# --- files of others
+
+
+@pytest.mark.parametrize(
+    "name", [f"{WEIGHTS}/main_0.pth", f"{RUN}/metrics.csv", f"{RUN}/labeled/cycle_0.txt"]
+)
+def test_files_without_a_record_are_not_replaced(finished: Path, tmp_path: Path, name: str):
+    folder = copy(finished, tmp_path, "main-confidence")
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text("mine")
+    refused(folder, "main.py", says=(name, "record", "--run-name", "--restart"))
+
+
+def test_checkpoints_that_are_none(finished: Path, tmp_path: Path):
+    folder = copy(finished, tmp_path)
+    last = folder / WEIGHTS / "last.pth"
+    shutil.copy(folder / WEIGHTS / "main_0.pth", last)
+    refused(folder, "main.py", says=("last.pth", "state", "--restart"))
+    torch.save({"net": {"conv1.weight": "text"}}, last)
+    refused(folder, "main.py", says=("last.pth", "checkpoint"))
+
+
+def test_links_are_not_followed(tmp_path: Path):
+    folder = tmp_path / f"runs/{EXPERIMENT}/cold-start-random"
+    folder.mkdir(parents=True)
+    (tmp_path / "mine").write_text("mine")
+    for name in (".holder", ".metrics.csv.part", ".config.json.part", ".cycles.csv.part"):
+        (folder / name).symlink_to(tmp_path / "mine")
+    run_tiny(tmp_path, "main_pt4al.py", "--first-pick", "random", "--epochs", "1")
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert not any(path.is_symlink() for path in folder.iterdir())
+
+
+def test_weights_in_a_shared_folder_are_held_too(finished: Path, tmp_path: Path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        folder.mkdir()
+        (folder / "loss").symlink_to(finished / "loss")
+        (tmp_path / "scratch").mkdir(exist_ok=True)
+        (folder / "checkpoint").symlink_to(tmp_path / "scratch")
+    process = start(one, "main.py", "--epochs", "500")
+    done = run_tiny(other, "main.py", "--lr", "0.01", status=2)
+    process.kill()
+    process.wait()
+    one_error(done.stderr, "main.py", WEIGHTS, f"process {process.pid} ")
+
+
+# --- what was lost
+
+
+def test_a_finished_run_writes_its_lost_tables_again(finished: Path, tmp_path: Path):
+    folder = copy(finished, tmp_path)
+    shutil.rmtree(folder / RUN)
+    assert epochs_of(run_tiny(folder, "main.py").stdout) == []
+    assert differences(folder, finished) == []
+
+
+def test_what_a_finished_run_lost_is_written_again_or_named(finished: Path, tmp_path: Path):
+    folder = copy(finished, tmp_path)
+    (folder / RUN / "metrics.csv").write_text("cycle,labels\n")
+    (folder / RUN / "labeled/cycle_1.txt").unlink()
+    (folder / WEIGHTS / "main_2.pth").write_bytes(b"damaged")
+    run_tiny(folder, "main.py")
+    assert differences(folder, finished) == []
+    (folder / WEIGHTS / "main_1.pth").unlink()
+    says(line_of(run_tiny(folder, "main.py").stdout, "main_1.pth"), "--restart")
+
+
+def test_swapped_weights_are_named(finished: Path, tmp_path: Path):
+    folder = copy(finished, tmp_path)
+    shutil.copy(folder / WEIGHTS / "main_0.pth", folder / WEIGHTS / "main_1.pth")
+    shutil.copy(folder / f"checkpoint/{EXPERIMENT}/whole-dataset/main_0.pth", folder / WEIGHTS / "main_2.pth")
+    text = run_tiny(folder, "main.py").stdout
+    says(line_of(text, "main_1.pth"), "--restart")
+    assert line_of(text, "main_2.pth") and differences(folder, finished) == [f"{WEIGHTS}/main_1.pth"]
+
+
+def line_of(text: str, part: str) -> str:
+    (line,) = (line for line in text.splitlines() if part in line)
+    return line
