@@ -15,13 +15,13 @@
 #
 # Seeds are the outer loop: stopped after a seed, the study is whole. The same command skips finished runs and
 # resumes interrupted ones. Several machines that share this folder take an arm each, as the tasks of a Slurm
-# array do (docs/running.md). What is kept of finished runs is study/runs.tar.gz. To resume from it, unpack it in
-# the project's folder: tar -xf study/runs.tar.gz
+# array do (docs/running.md). What is kept of finished runs is study/runs.tar.gz. To resume from it, unpack it
+# in the project's folder: tar -xf study/runs.tar.gz
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
-# `seeds`: on how many of the seeds an arm runs; `later`: on all but the first, which had been used to choose the arm.
-# An arm begins with its batches, if it needs any. Arms named cold-* are main_pt4al.py.
+# `seeds`: on how many of the seeds an arm runs; `later`: on all but the first, which had been used to
+# choose the arm. An arm begins with its batches, if it needs any. Arms named cold-* are main_pt4al.py.
 ARMS='
 name             cycles  seeds  flags
 random           10      all    --strategy random --first-pick random --candidates all
@@ -117,13 +117,14 @@ cores=$(nproc) threads=1
 ((jobs > 0 && jobs < cores)) && threads=$((cores / jobs))
 preset=(cifar10-cpu --dataset folder --threads "$threads")
 ! command -v nvidia-smi >/dev/null || preset+=(--deterministic) # and on every GPU of a kind
-# The preset's schedule leaves classifiers half trained, those of hard images most of all (docs/results.md): small steps,
-# and twice the epochs.
-recipe=(--batch-size 32 --lr 0.01 --epochs 32 --milestones 26 --min-epoch-images 4000 ${fields[@]+"${fields[@]}"})
+# The preset's schedule leaves classifiers half trained, those of hard images most of all (study/REPORT.md):
+# small batches, and twice the epochs.
+recipe=(--batch-size 32 --lr 0.01 --epochs 32 --milestones 26 --min-epoch-images 4000)
+recipe+=(${fields[@]+"${fields[@]}"})
 
-# Our own pretext network of the first seed on images with shortcuts removed, its losses, and what typiclust picks by
-# it: as a batch file, since the weights are of other images than the study's. Where what is kept has been unpacked no
-# network is needed.
+# Our own pretext network of the first seed on images with shortcuts removed, its losses, and what typiclust
+# picks by it: as a batch file, since the weights are of other images than the study's. Where what is kept
+# has been unpacked no network is needed.
 kept=runs/study-pretext/kept
 pretext() {
     local common=("${preset[@]}" ${fields[@]+"${fields[@]}"} --data-dir "$treated" --experiment study-pretext)
@@ -139,26 +140,26 @@ pretext() {
     mv "$new" "$kept"
 }
 
-# The one batch of an arm whose images are all labelled. `cold-typiclust`: what the pretext network picks; and PT4AL's
-# first pick taken apart: `cold-mix`, its class counts, of images drawn at random; `cold-balanced`, the hardest as it
-# takes them, but of each class by itself, and as many of each.
+# The one batch of an arm whose images are all labeled. `cold-typiclust`: what the pretext network picks.
+# PT4AL's first pick taken apart: `cold-mix`, its class counts, of random images; `cold-balanced`, the
+# hardest as it takes them, but of each class by itself, and as many of each.
 one_batch() {  # ARM EXPERIMENT
-    local picks=runs/$2-order/picks/labeled/cycle_0.txt classes
+    local picks=runs/$2-order/picks/labeled/cycle_0.txt classes all
     mkdir -p "loss/$2"
     if [[ $1 == cold-typiclust ]]; then
         cp "$kept/picks.txt" "loss/$2/batch_0.txt"
         return
     fi
     python make_batches.py "${common[@]}" --experiment "$2-order" --losses "$losses"
-    python main_pt4al.py "${common[@]}" --experiment "$2-order" --data-dir "$images" --run-name picks --epochs 1 \
-        --milestones 1
+    python main_pt4al.py "${common[@]}" --experiment "$2-order" --data-dir "$images" --run-name picks \
+        --epochs 1 --milestones 1
     if [[ $1 == cold-mix ]]; then
         python make_batches.py "${common[@]}" --experiment "$2-random" --losses "$losses" --sort shuffled
         awk -F/ 'NR == FNR { wanted[$(NF - 1)]++; next } taken[$(NF - 1)]++ < wanted[$(NF - 1)]' \
             "$picks" "loss/$2-random/"batch_?.txt >"loss/$2/batch_0.txt"
     else
-        classes=$(ls -d "$images"/train/*/ | wc -l)
-        awk -F/ -v all="$(wc -l <"loss/$2-order/batch_0.txt")" -v k="$(wc -l <"$picks")" -v classes="$classes" '
+        classes=$(ls -d "$images"/train/*/ | wc -l) all=$(wc -l <"loss/$2-order/batch_0.txt")
+        awk -F/ -v all="$all" -v k="$(wc -l <"$picks")" -v classes="$classes" '
             rank[$(NF - 1)]++ % int(all / k) == 0 && taken[$(NF - 1)] < k / classes && n < k {
                 taken[$(NF - 1)]++; n++; print
             }' "loss/$2-order/"batch_?.txt >"loss/$2/batch_0.txt"
@@ -168,12 +169,13 @@ one_batch() {  # ARM EXPERIMENT
 # cell ARM SEED CYCLES [FLAG ...]: an arm on a seed, its batches first where it needs any.
 cell() {
     local arm=$1 seed=$2 cycles=$3 experiment=study-$1-seed$2 order=$losses; shift 3
-    # Runs are compared seed by seed, and those of a seed are of one precision, but for interleaved. bf16 is faster
-    # where the processor has it; cold-* and the first two seeds were begun where it has not, and interleaved, the
-    # last arm, ran there too.
+    # Runs are compared seed by seed, and those of a seed are of one precision, but for interleaved. bf16 is
+    # faster where the processor has it; cold-* and the first two seeds were begun where it has not, and
+    # interleaved, the last arm, ran there too.
     local precision=bf16
     [[ $arm != cold-* && $arm != interleaved && $seed -gt 1 ]] || precision=float32
-    local common=("${preset[@]}" --precision "$precision" "${recipe[@]}" --experiment "$experiment" --seed "$seed")
+    local common=("${preset[@]}" --precision "$precision" "${recipe[@]}")
+    common+=(--experiment "$experiment" --seed "$seed")
     local run=("${common[@]}" --data-dir "$images" --run-name "$arm" "$@")
     [[ $arm != own-pretext ]] || order=$kept/rotation_loss.txt
     if [[ $arm == cold-@(typiclust|mix|balanced) ]]; then
@@ -192,9 +194,11 @@ is_done() {
 }
 
 report() {  # STATUS ARM SEED
-    if (($1 == 0)); then echo "$(date +%H:%M) $2 seed $3: done"
-    elif (($1 > 128)); then echo "$(date +%H:%M) $2 seed $3: stopped, goes on next time"
-    else echo "$(date +%H:%M) $2 seed $3: FAILED, see runs/study-$2-seed$3/log.txt" | tee -a "$failures" >&2; fi
+    local run
+    run="$(date +%H:%M) $2 seed $3"
+    if (($1 == 0)); then echo "$run: done"
+    elif (($1 > 128)); then echo "$run: stopped, resumes next time"
+    else echo "$run: FAILED, see runs/study-$2-seed$3/log.txt" | tee -a "$failures" >&2; fi
 }
 
 # Finished runs are skipped unseen, so they must be of the same study.
@@ -207,7 +211,8 @@ if [[ ! -f runs/study.txt && -z $(compgen -G 'runs/study-*') ]]; then
     mv "runs/.study.$$" runs/study.txt
 fi
 [[ $(cat runs/study.txt 2>/dev/null) == "$made_for" ]] ||
-    fail "runs/study-* are of other images, losses or fields (runs/study.txt): move away {runs,checkpoint,loss}/study*"
+    fail "runs/study-* are of other images, losses or fields (runs/study.txt):" \
+        "move away {runs,checkpoint,loss}/study*"
 
 failures=$(mktemp)
 trap 'rm -rf "$failures" ${stage:+"$stage"}' EXIT
@@ -253,8 +258,8 @@ for seed in $seeds; do
 done
 wait
 
-# figure NAME BASELINE TITLE ARM ...: what there is of these arms in $table, minus the baseline; without a difference
-# where the baseline is -.
+# figure NAME BASELINE TITLE ARM ...: what there is of these arms in $table, minus the baseline; curves
+# alone where the baseline is -.
 figure() {
     local name=$1 baseline=$2 title=$3 found=() flags=() arm legend; shift 3
     [[ -f $table ]] || return 0
@@ -272,8 +277,8 @@ figure() {
         --out "$out/figures/$name.png" --title "$title"
 }
 
-# How many images of each class the first cycle of every run has labelled; of a run without its lists the line that
-# KNOWN has.
+# How many images of each class the first cycle of every run has labeled; of a run without its lists the
+# line that KNOWN has.
 first_picks() {  # KNOWN RUN ...
     local known=$1 classes run arm_and_seed; shift
     classes=$(ls "$images/train" | paste -sd,)
@@ -286,17 +291,26 @@ first_picks() {  # KNOWN RUN ...
         fi
         awk -F/ -v head="$arm_and_seed" -v classes="$classes" '
             { count[$(NF - 1)]++ }
-            END { n = split(classes, name, ","); for (i = 1; i <= n; i++) head = head "," count[name[i]] + 0; print head }
+            END {
+                n = split(classes, name, ",")
+                for (i = 1; i <= n; i++) head = head "," count[name[i]] + 0
+                print head
+            }
         ' "$run/labeled/cycle_0.txt"
     done
 }
 
 # Training accuracy of the last epoch of each cycle.
 training() {  # RUN
-    awk -F, '$1 != cycle && NR > 1 { print kept } { cycle = $1; kept = $2 "," $6 } END { print kept }' "$1/metrics.csv"
+    awk -F, '
+        $1 != cycle && NR > 1 { print kept }
+        { cycle = $1; kept = $2 "," $6 }
+        END { print kept }
+    ' "$1/metrics.csv"
 }
 
-# What is kept of a finished run joins what is kept already. The same files make the same archive, byte for byte.
+# What is kept of finished runs joins what is kept already. The same files make the same archive, byte for
+# byte.
 keep() {  # RUN ...
     local run
     stage=$(mktemp -d)
@@ -346,7 +360,8 @@ if [[ ${#finished[@]} -gt 0 ]]; then
     figure cold_start cold-random "the first 1,000 labels, chosen without any label" \
         cold-0 cold-2 cold-5 cold-9 cold-0-text cold-5-text cold-mix cold-balanced cold-typiclust
     table=$out/paper_schedule.csv
-    figure paper_schedule random "the paper's width and schedule, minus random sampling" pt4al pt4al-shuffled margin
+    figure paper_schedule random "the paper's width and schedule, minus random sampling" \
+        pt4al pt4al-shuffled margin
     figure paper_schedule_order pt4al "the paper's width and schedule, minus PT4AL" pt4al-shuffled margin
 fi
 if [[ -s $failures ]]; then fail "failed: $(cut -d' ' -f2-4 "$failures" | tr '\n' ' ')"; fi

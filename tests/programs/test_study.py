@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,8 +21,8 @@ ARMS = "pt4al pt4al-again interleaved"
 SHORT = ["--img-size", "16", "--width", "8", "--epochs", "2", "--milestones", "1", "--min-epoch-images", "0",
          "--labels-per-cycle", "5", "--rotation-epochs", "1"]  # fmt: skip
 # Instead of .venv/bin/python, whose imports take seconds at each of thirty starts: scripts are forked off a
-# server that has made them (optimizers import torch._dynamo), into the process group of this client, which waits
-# for their status. pip, which study.sh asks for what is missing, finds everything there.
+# server that has made them (optimizers import torch._dynamo), into the process group of this client, which
+# waits for their status. pip, which study.sh asks for what is missing, finds everything there.
 CLIENT = f"""#!{sys.executable} -IS
 import json, os, signal, socket, sys
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -35,7 +34,7 @@ with socket.socket(socket.AF_UNIX) as server:
     server.sendall(json.dumps([os.getpid(), os.getcwd(), *sys.argv[1:]]).encode() + b"\\n")
     sys.exit(int(server.makefile().readline()))
 """
-SERVER = """import contextlib, json, os, runpy, socket, sys
+SERVER = """import contextlib, json, os, runpy, socket, sys, traceback
 import matplotlib.backends.backend_agg, matplotlib.figure, scipy.special
 import sklearn.metrics, torch._dynamo, torchvision
 with socket.socket(socket.AF_UNIX) as listener:
@@ -57,8 +56,16 @@ with socket.socket(socket.AF_UNIX) as listener:
         sys.stdout, sys.stderr = (open(number, "w", 1, closefd=False) for number in (1, 2))
         os.chdir(folder)
         sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))
-        runpy.run_path(sys.argv[0], run_name="__main__")
-        sys.exit()
+        status = 0
+        try:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        except SystemExit as stop:
+            status = stop.code or 0
+        except BaseException:
+            traceback.print_exc()
+            status = 1
+        sys.stdout.flush()
+        os._exit(status)  # without the second that it takes to end with all these modules
 with contextlib.suppress(ChildProcessError):  # their processor time is this one's
     while os.wait():
         pass
@@ -107,8 +114,7 @@ def ended_study(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
 
 def unpack(folder: Path) -> None:
     """What REPORT.md tells whoever wants to resume: `tar -xf` of what is kept, in the project's folder."""
-    with tarfile.open(folder / "project/figures/study/runs.tar.gz") as archive:
-        archive.extractall(folder / "project")
+    subprocess.run(["tar", "-xf", "figures/study/runs.tar.gz"], cwd=folder / "project", check=True)
 
 
 def with_jobs(pids: list[int]) -> list[int]:
@@ -146,7 +152,7 @@ def test_the_study_is_whole_exact_and_resumed(project: Path):
     assert first.returncode == 143 and "FAILED" not in said
     assert not any(Path(f"/proc/{pid}").exists() for pid in inner), "a run goes on without the study"
     begun = len(list(runs.glob("study-*/log.txt")))
-    stopped = said.count(": stopped, goes on next time")
+    stopped = said.count(": stopped, resumes next time")
     assert stopped >= 1 and stopped + said.count(": done\n") == begun
     finished = project / f"project/checkpoint/study-{arm}-seed{seed}"
     before = {x: x.stat().st_mtime_ns for x in finished.rglob("*.pth")}
