@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -24,6 +25,10 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT)]
+
+from pt4al.base.console import UserError
+
 SCRIPTS = ("rotation.py", "make_batches.py", "main.py", "main_pt4al.py", "whole_dataset.py")
 RANDOM_BASELINE = ["--strategy", "random", "--first-pick", "random", "--candidates", "all"]
 EXPERIMENT = "digits-seed0"
@@ -141,14 +146,9 @@ class Started:
 
     def communicate(self, timeout: float | None = 300) -> tuple[str, str]:
         with ThreadPoolExecutor(2) as readers:
-            texts = [
-                readers.submit(stream.read) for stream in (self.stdout, self.stderr) if not stream.closed
-            ]
+            out, err = (readers.submit(rest_of, stream) for stream in (self.stdout, self.stderr))
             self.wait(timeout)
-            texts = [text.result() for text in texts]
-        self.stdout.close()
-        self.stderr.close()
-        return texts[0] if len(texts) > 1 else "", texts[-1]
+        return out.result(), err.result()
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
@@ -156,6 +156,14 @@ class Started:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
+
+
+def rest_of(stream: TextIO) -> str:
+    """What can still be read of a stream, which is then closed."""
+    if stream.closed:
+        return ""
+    with stream:
+        return stream.read()
 
 
 def be_the_script(
@@ -277,6 +285,15 @@ def one_error(errors: str, script: str, *parts: str) -> None:
     assert re.fullmatch(rf"{name}: error: [^\n]+\n", errors) and "Traceback" not in errors, errors
     assert errors[:-1].isprintable(), errors
     says(errors, *parts)
+
+
+@contextlib.contextmanager
+def user_error(*parts: str) -> Iterator[None]:
+    """What is called within must raise a UserError of one line that says all of these."""
+    with pytest.raises(UserError) as error:
+        yield
+    (line,) = str(error.value).splitlines()
+    says(line, *parts)
 
 
 def refused(folder: Path, script: str, *flags: str, says: tuple[str, ...] | str, **how) -> None:

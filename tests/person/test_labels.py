@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from shell import says, user_error
 
 from pt4al.base.console import UserError
 from pt4al.data.ids import by_path
@@ -154,7 +155,6 @@ FIELDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0
     st.booleans(),
     st.sampled_from(["", "sep"]),
 )
-@settings(deadline=None)
 def test_every_field_of_every_line_survives_an_answer(
     tmp_path_factory: pytest.TempPathFactory,
     fields: list[tuple[str, str]], delimiter: str, end: str, mark: bool, first: str,
@@ -189,8 +189,8 @@ def test_a_name_with_a_comma_or_a_line_end_in_it_is_quoted(tmp_path: Path):
     answers = answers_in(tmp_path, text)
     assert answers.labels == {3: "cat, tabby", 1: "dog"}
     (note,) = answers.notes
-    assert note.startswith("1 rows are of images that are not in the pool") and "\n" not in note
-    assert "labels.csv line 3: " in note  # where it begins
+    says(note, "1 row", "labels.csv line 3")  # where it begins
+    assert "\n" not in note
 
 
 def test_a_note_steers_no_terminal(tmp_path: Path):
@@ -253,7 +253,8 @@ def test_the_row_that_names_nobody_decides_and_others_must_agree(tmp_path: Path)
     answers = answers_in(tmp_path, text)
     assert answers.labels == {0: "bird", 1: "cat"}
     assert answers.disagreements == [["pool/sub/c", "cat", "anne"], ["pool/sub/c", "?", "ben"]]
-    assert answers.notes == ["annotators anne and ben agree on 1 of 3 images, kappa 0.00"]
+    (note,) = answers.notes
+    says(note, "anne", "ben", " 1 of 3 ", "kappa 0.00")
 
 
 @pytest.mark.parametrize("who", ["", "anne"])
@@ -267,7 +268,7 @@ def test_a_class_counts_before_a_doubt_of_the_same_person(tmp_path: Path, who: s
     disputed = {(label, name) for _, label, name in answers.disagreements}
     assert disputed == ({("cat", "anne"), ("?", "ben")} if who else set())  # nobody decides
     (tmp_path / "to_label.csv").write_text(f"{head}a,?,{who}\na,bird,{who}\n")
-    with pytest.raises(UserError, match="a has two labels, .*keep one"):
+    with user_error("to_label.csv", "a ", "'cat'", "'bird'"):
         read_answers([tmp_path / name for name in order], POSITIONS, ())
 
 
@@ -288,86 +289,82 @@ def test_unsure_is_a_label_and_empty_is_none(tmp_path: Path):
 
 def test_a_class_beside_a_question_mark_is_said(tmp_path: Path):
     (note,) = answers_in(tmp_path, "file_name,label\na,?\nb,?\na,cat\n").notes
-    assert note == "a class and a `?` of one person, images: 1; the class counts"
+    says(note, "`?`", " 1")
 
 
 def test_two_classes_that_may_be_one_are_said(tmp_path: Path):
     (note,) = answers_in(tmp_path, "file_name,label\na,Cat\nb,c at\n").notes
-    assert note == "two classes, or one? 'Cat' and 'c at'"
+    says(note, "'Cat'", "'c at'")
 
 
 # --- what is refused
 
-BAD = [
-    ("", "line 1: no column file_name (found: nothing)"),
-    ("\n\n", "no column file_name (found: nothing)"),
-    ("pool/a.jpg,cat\n", "no column file_name (found: pool/a.jpg, cat)"),
-    ("Picture,Class\na,b\n", "no column file_name (found: Picture, Class): rename"),
-    ("file_name,class\na,b\n", "no column label (found: file_name, class): rename"),
-    ("file_name\na\n", "no column label (found: file_name)"),
-    ("file_name|label\na|b\n", "no column file_name (found: file_name|label)"),
-    ("file_name,label,Label\na,b,c\n", "two columns are called label"),
-    ("file_name,File_Name,label\na,b,c\n", "two columns are called file_name"),
-    ("file_name,label,annotator,annotator\na,b,c,d\n", "two columns are called annotator"),
-    ("file_name,label\npool/ä, ö.jpg,cat\n", "line 2 has 3 fields, the header 2: is a name with a comma"),
-    ("file_name,label\npool/a.jpg,cat\npool/b.jpg;dog\n", "line 3 has 1 fields, the header 2"),
-    ("file_name,label\npool/a.jpg\tcat\n", "line 2 has 1 fields, the header 2"),
-    ('file_name,label\na,"cat\nb,dog\nsub/c,dog\n', "line 2 is not valid CSV: unexpected end of data"),
-    ('file_name,label\na,cat\nb,"dog\nsub/c,"bird"\n', "line 3 is not valid CSV: ',' expected after '\"'"),
-    ('file_name,label\na,"' + "x\n" * 100_000, "line 2 is not valid CSV: field larger than field limit"),
-    (TABLE.encode("utf-16"), "line 1 is not UTF-8: save it in UTF-8"),
-    (TABLE.encode("utf-16-le"), "holds zero bytes (UTF-16?): save it in UTF-8"),
-    (TABLE.encode("utf-32"), "line 1 is not UTF-8"),
-    (TABLE.encode() + b"\0" * 512, "holds zero bytes"),
-    ("file_name,label\na,cat\nb,häßlich\n".encode("cp1252"), "line 3 is not UTF-8"),
-    ("file_name,label\na,cat\na.JPG,dog\n", "line 3: a.JPG has two labels, 'cat' ( ... and 'dog', no annotator named"),
-    ("file_name,label,annotator\na,cat,me\na,?,me\na,dog,me\n", "line 4: a has two labels, 'cat' ( ... annotator 'me'"),
-    ("file_name,label\na,ca\x07t\n", "line 2: 'ca\\x07t' is not a valid class name: one line, 200 letters"),
-    ('file_name,label\na,"ca\nt"\n', "line 2: 'ca\\nt' is not a valid class name"),
-    ("file_name,label\na,cat\u202egod\n", "is not a valid class name"),
-    ("file_name,label\na," + "x" * 201 + "\n", "is not a valid class name: one line, 200 letters at most"),
-]  # fmt: skip
+BAD: list[tuple[str | bytes, tuple[str, ...]]] = [
+    ("", ("line 1", "column file_name", "nothing")),
+    ("\n\n", ("column file_name", "nothing")),
+    ("pool/a.jpg,cat\n", ("column file_name", "pool/a.jpg, cat")),
+    ("Picture,Class\na,b\n", ("column file_name", "Picture, Class")),
+    ("file_name,class\na,b\n", ("column label", "file_name, class")),
+    ("file_name\na\n", ("column label", "file_name")),
+    ("file_name|label\na|b\n", ("column file_name", "file_name|label")),
+    ("file_name,label,Label\na,b,c\n", ("two columns", "label")),
+    ("file_name,File_Name,label\na,b,c\n", ("two columns", "file_name")),
+    ("file_name,label,annotator,annotator\na,b,c,d\n", ("two columns", "annotator")),
+    ("file_name,label\npool/ä, ö.jpg,cat\n", ("line 2", " 3 fields", "header 2", "comma")),
+    ("file_name,label\npool/a.jpg,cat\npool/b.jpg;dog\n", ("line 3", " 1 fields", "header 2")),
+    ("file_name,label\npool/a.jpg\tcat\n", ("line 2", " 1 fields", "header 2")),
+    ('file_name,label\na,"cat\nb,dog\nsub/c,dog\n', ("line 2", "CSV: unexpected end of data")),
+    ('file_name,label\na,cat\nb,"dog\nsub/c,"bird"\n', ("line 3", "CSV: ',' expected after '\"'")),
+    ('file_name,label\na,"' + "x\n" * 100_000, ("line 2", "CSV: field larger than field limit")),
+    (TABLE.encode("utf-16"), ("line 1", "UTF-8")),
+    (TABLE.encode("utf-16-le"), ("zero bytes", "UTF-8")),
+    (TABLE.encode("utf-32"), ("line 1", "UTF-8")),
+    (TABLE.encode() + b"\0" * 512, ("zero bytes",)),
+    ("file_name,label\na,cat\nb,häßlich\n".encode("cp1252"), ("line 3", "UTF-8")),
+    ("file_name,label\na,cat\na.JPG,dog\n", ("line 3", "a.JPG", "'cat'", "'dog'")),
+    ("file_name,label,annotator\na,cat,me\na,?,me\na,dog,me\n", ("line 4", "a ", "'cat'", "'me'")),
+    ("file_name,label\na,ca\x07t\n", ("line 2", "'ca\\x07t'", " 200 ")),
+    ('file_name,label\na,"ca\nt"\n', ("line 2", "'ca\\nt'", "class")),
+    ("file_name,label\na,cat\u202egod\n", ("line 2", "class")),
+    ("file_name,label\na," + "x" * 201 + "\n", ("line 2", "class", " 200 ")),
+]
 
 
-@pytest.mark.parametrize("text, words", BAD, ids=range(len(BAD)))
-def test_a_bad_labels_csv_is_refused_in_one_line(tmp_path: Path, text: str | bytes, words: str):
-    with pytest.raises(UserError) as error:
+@pytest.mark.parametrize("text, parts", BAD, ids=range(len(BAD)))
+def test_a_bad_labels_csv_is_refused_in_one_line(tmp_path: Path, text: str | bytes, parts: tuple[str, ...]):
+    with user_error(str(tmp_path / "labels.csv"), *parts):
         answers_in(tmp_path, text)
-    (line,) = str(error.value).splitlines()
-    assert str(tmp_path / "labels.csv") in line and all(x in line for x in words.split(" ... ")), line
 
 
 def test_a_label_that_is_no_class_is_named_with_the_likely_one(tmp_path: Path):
-    with pytest.raises(UserError, match=r"line 3: 'catt' is not in classes.txt \(did you mean 'cat'\?\)"):
+    with user_error("line 3", "'catt'", "classes.txt", "'cat'?"):
         answers_in(tmp_path, "file_name,label\na,cat\nb,catt\n", ("cat", "dog"))
-    with pytest.raises(UserError, match=r"line 2: 'x' is not in classes.txt$"):
+    with pytest.raises(UserError, match=r"line 2: 'x' [^?]+classes.txt$"):
         answers_in(tmp_path, "file_name,label\na,x\n", ("cat", "dog"))
 
 
 def test_a_folder_or_nothing_is_no_label_file(tmp_path: Path):
     (tmp_path / "labels.csv").mkdir()
-    with pytest.raises(UserError, match="is no file"):
+    with user_error(str(tmp_path / "labels.csv")):
         read_answers([tmp_path / "labels.csv"], POSITIONS, ())
-    with pytest.raises(UserError, match="does not exist, or is not a regular file"), editing(tmp_path):
+    with user_error(str(tmp_path / "labels.csv")), editing(tmp_path):
         pass
     assert read_answers([tmp_path / "none.csv"], POSITIONS, ()) == Answers()
 
 
 ANSWERS: list[tuple[str, tuple[str, ...]]] = [
-    ("is not a valid class name", ("pool/a.jpg", "ca\nt")),
-    ("is not a valid class name", ("pool/a.jpg", "x" * 201)),
-    ("is no name for an annotator", ("pool/a.jpg", "cat", "an\nne")),
-    ("is not UTF-8: rename that image", ("pool/gr\udcfcn.jpg", "cat")),
-    ("is not a valid class name", ("pool/a.jpg", "gr\udcfcn")),
+    ("class", ("pool/a.jpg", "ca\nt")),
+    ("class", ("pool/a.jpg", "x" * 201)),
+    ("annotator", ("pool/a.jpg", "cat", "an\nne")),
+    ("UTF-8", ("pool/gr\udcfcn.jpg", "cat")),
+    ("class", ("pool/a.jpg", "gr\udcfcn")),
 ]
 
 
-@pytest.mark.parametrize("words, answer", ANSWERS)
-def test_an_answer_that_could_not_be_read_back_is_refused(
-    tmp_path: Path, words: str, answer: tuple[str, ...]
-):
+@pytest.mark.parametrize("part, answer", ANSWERS)
+def test_an_answer_that_could_not_be_read_back_is_refused(tmp_path: Path, part: str, answer: tuple[str, ...]):
     (tmp_path / "labels.csv").write_text(TABLE)
-    with pytest.raises(UserError, match=words), editing(tmp_path) as file:
+    with user_error(part), editing(tmp_path) as file:
         file.answer(*answer)
     assert (tmp_path / "labels.csv").read_text() == TABLE
 
@@ -383,30 +380,29 @@ def test_classes_keep_the_order_of_their_lines(tmp_path: Path):
 
 
 BAD_CLASSES: list[tuple[str | bytes, str]] = [
-    ("", "names 0 classes: a classifier needs 2 or more"),
-    ("\n \n", "names 0 classes"),
-    ("cat\n", "names 1 classes"),
-    ("cat\ndog\n cat\n", "names 'cat' twice: keep one"),
-    ("cat\n?\n", "'\\?' is no class: it says that a person cannot tell"),
-    ("cat\nd\x1b[0mog\n", "is not a valid class name"),
-    ("x" * 201 + "\ncat\n", "is not a valid class name"),
-    ("cat\nhäßlich\n".encode("latin-1"), "line 2 is not UTF-8: save it in UTF-8"),
-    ("cat\ndog\n".encode("utf-16-le"), "holds zero bytes"),
-    ("cat\ndog\n".encode("utf-16"), "line 1 is not UTF-8"),
+    ("", " 0 classes"),
+    ("\n \n", " 0 classes"),
+    ("cat\n", " 1 classes"),
+    ("cat\ndog\n cat\n", "'cat' twice"),
+    ("cat\n?\n", "'?'"),
+    ("cat\nd\x1b[0mog\n", "class"),
+    ("x" * 201 + "\ncat\n", "class"),
+    ("cat\nhäßlich\n".encode("latin-1"), "line 2"),
+    ("cat\ndog\n".encode("utf-16-le"), "zero bytes"),
+    ("cat\ndog\n".encode("utf-16"), "line 1"),
 ]
 
 
-@pytest.mark.parametrize("text, words", BAD_CLASSES, ids=range(len(BAD_CLASSES)))
+@pytest.mark.parametrize("text, part", BAD_CLASSES, ids=range(len(BAD_CLASSES)))
 @pytest.mark.parametrize("use", [read_classes, lambda folder: add_class(folder, "new")], ids=["read", "add"])
 def test_a_bad_classes_txt_is_refused_or_added_to(
-    tmp_path: Path, text: str | bytes, words: str, use: Callable[[Path], object]
+    tmp_path: Path, text: str | bytes, part: str, use: Callable[[Path], object]
 ):
     data = text if isinstance(text, bytes) else text.encode()
     (tmp_path / "classes.txt").write_bytes(data)
-    if use is read_classes or "UTF" in words or "zero" in words:
-        with pytest.raises(UserError, match=words) as error:
+    if use is read_classes or isinstance(text, bytes):
+        with user_error("classes.txt", part, *(["UTF-8"] if isinstance(text, bytes) else [])):
             use(tmp_path)
-        assert len(str(error.value).splitlines()) == 1
         assert (tmp_path / "classes.txt").read_bytes() == data
     else:  # the person may be writing it; nothing of it is lost
         use(tmp_path)
@@ -419,13 +415,13 @@ def test_a_class_is_added_once_below_the_others(tmp_path: Path):
     for name in ("cat", "dog", " bird ", "bird"):
         add_class(tmp_path, name)
     assert read_classes(tmp_path) == ["cat", "dog", "bird"]
-    with pytest.raises(UserError, match="is no class"):
+    with user_error("'?'"):
         add_class(tmp_path, "?")
 
 
 def test_classes_txt_may_be_no_folder(tmp_path: Path):
     (tmp_path / "classes.txt").mkdir()
-    with pytest.raises(UserError, match="is no file"):
+    with user_error("classes.txt"):
         read_classes(tmp_path)
 
 
