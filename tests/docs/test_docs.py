@@ -36,7 +36,7 @@ PROGRAMS = sorted(path for path in (ROOT / "utils").glob("*.py") if "__main__" i
 # Of others: flags of torchrun, pytest, Slurm and the released code; a file that a page tells to write.
 FOREIGN_FLAGS = {"--standalone", "--nproc_per_node", "--nnodes", "--node_rank", "--master_addr", "--array", "--gres",
                  "--requeue", "--resume"}  # fmt: skip
-FOREIGN_FILES = {"job.sh"}
+FOREIGN_FILES = {"runs/again/again.csv", "job.sh"}
 NAMES = {"dataset": READERS, "strategy": STRATEGIES, "first_pick": FIRST_PICKS}  # what the scripts pass
 
 
