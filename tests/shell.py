@@ -21,6 +21,7 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
+from typing import TextIO
 
 import pytest
 
