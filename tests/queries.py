@@ -6,7 +6,7 @@ from torch import Tensor
 
 from pt4al.method.strategies import STRATEGIES, Query
 
-quick = settings(deadline=None, max_examples=40)  # a machine may be busy
+quick = settings(max_examples=40)
 
 
 def source(seed: int = 0) -> torch.Generator:

@@ -8,7 +8,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from shell import ROOT, SCRIPTS, TINY, copy, differences, environment, rows, run, stop_after
+from shell import (
+    EXPERIMENT,
+    LOSS,
+    ROOT,
+    SCRIPTS,
+    SHORT,
+    copy,
+    differences,
+    environment,
+    epochs_of,
+    rows,
+    run,
+    run_tiny,
+    stop_after,
+)
 
 from pt4al.base.files import load_checkpoint
 
@@ -20,35 +34,33 @@ pytestmark = [
 
 
 def on_gpu(folder: Path, script: str, *flags: str) -> subprocess.CompletedProcess:
-    return run(folder, script, "digits", *TINY, *flags, CUDA_VISIBLE_DEVICES=GPU)
+    return run_tiny(folder, script, *flags, CUDA_VISIBLE_DEVICES=GPU)
 
 
 def weights(folder: Path, run_name: str, cycle: int) -> dict[str, torch.Tensor]:
-    return load_checkpoint(folder / f"checkpoint/digits-seed0/{run_name}/main_{cycle}.pth")["net"]
+    return load_checkpoint(folder / f"checkpoint/{EXPERIMENT}/{run_name}/main_{cycle}.pth")["net"]
 
 
 def test_every_script_runs_in_bf16_and_learns(tmp_path: Path):
+    flags = ["digits", *SHORT, "--width", "16", "--epochs", "8", "--milestones", "6"]
     for script in SCRIPTS:
-        on_gpu(tmp_path, script, "--width", "16", "--epochs", "8", "--milestones", "6")
-    runs = tmp_path / "runs/digits-seed0"
+        run(tmp_path, script, *flags, CUDA_VISIBLE_DEVICES=GPU)
+    runs = tmp_path / f"runs/{EXPERIMENT}"
     assert len(rows(runs / "main-confidence/cycles.csv")) == 3
     assert float(rows(runs / "whole-dataset/cycles.csv")[0]["last_accuracy"]) > 90
     made = (runs / "main-confidence/config.json").read_text()
     assert '"precision": "bf16"' in made and "NVIDIA" in made
 
 
-def test_deterministic_runs_are_the_same_and_go_on_exactly(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_deterministic_runs_are_the_same_and_are_resumed_exactly(finished: Path, tmp_path: Path):
     for name in ("left alone", "stopped"):
         (tmp_path / name).mkdir()
         copy(finished, tmp_path / name, "main-confidence")
     alone, stopped = (tmp_path / name / "work" for name in ("left alone", "stopped"))
     on_gpu(alone, "main.py", "--deterministic")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", GPU)
-    stop_after(stopped, 5, signal.SIGKILL, "--deterministic")
+    stop_after(stopped, 5, signal.SIGKILL, "--deterministic", CUDA_VISIBLE_DEVICES=GPU)
     assert differences(alone, stopped)
-    assert "resuming after epoch" in on_gpu(stopped, "main.py", "--deterministic").stdout
+    assert epochs_of(on_gpu(stopped, "main.py", "--deterministic").stdout)[0] > (0, 0)
     assert differences(alone, stopped) == []
 
 
@@ -66,7 +78,7 @@ def test_images_sent_ahead_train_as_those_that_are_there(finished: Path, tmp_pat
 def test_losses_are_those_of_the_cpu(finished: Path, tmp_path: Path):
     """Within float32 rounding, so not in TF32, whose error would be a thousand times as large."""
     folder = copy(finished, tmp_path)
-    file = "loss/digits-seed0/rotation_loss.txt"
+    file = f"{LOSS}/rotation_loss.txt"
     on_gpu(folder, "make_batches.py", "--restart")
     ours, theirs = (
         [float(line.partition("_")[0]) for line in (x / file).read_text().splitlines()]
@@ -80,7 +92,7 @@ def test_losses_are_those_of_the_cpu(finished: Path, tmp_path: Path):
 def test_strategies_pick_from_a_gpus_scores(finished: Path, tmp_path: Path, strategy: str):
     folder = copy(finished, tmp_path)
     on_gpu(folder, "main.py", "--strategy", strategy, "--candidates", "all", "--cycles", "2")
-    assert len(rows(folder / f"runs/digits-seed0/main-{strategy}/cycles.csv")) == 2
+    assert len(rows(folder / f"runs/{EXPERIMENT}/main-{strategy}/cycles.csv")) == 2
 
 
 WAITS = """
