@@ -53,10 +53,10 @@ class Config:
     img_size: int = option(32, ALL, least=16, most=512, text="""
         Height and width of every image in pixels (paper: 32).""")
     resize: Literal["crop", "squash"] = option("crop", ALL, text="""
-        How an image is made square. crop: its shorter side becomes img_size, and the centre is kept.
+        How an image is made square. crop: its shorter side becomes img_size, and the center is kept.
         squash: both sides do, which reveals to a network which way is up.""")
     channel_order: Literal["rgb", "bgr"] = option("rgb", ALL, text="""
-        rgb, or bgr: channels swapped, but normalised with RGB constants (released code, by cv2.imread).""")
+        rgb, or bgr: channels swapped, but normalized with RGB constants (released code, by cv2.imread).""")
     normalization: Literal["auto", "computed", "cifar10"] = option("auto", STEPS, text="""
         Mean and standard deviation of the channels. cifar10: those of CIFAR-10, whatever is read
         (released code). computed: from the training images. auto: cifar10 for CIFAR-10, else computed.""")
@@ -83,7 +83,7 @@ class Config:
     width: int = option(64, STEPS, least=1, most=4096, text="""
         Channels of its first stage (paper: 64). Arithmetic grows with the square of the width.""")
 
-    lr: float = option(0.1, TRAINING, group="optimiser", above=0, below=float("inf"), text="""
+    lr: float = option(0.1, TRAINING, group="optimizer", above=0, below=float("inf"), text="""
         Learning rate of SGD at the start of every cycle (paper: 0.1).""")
     momentum: float = option(0.9, TRAINING, least=0, below=1, text="""
         Momentum of SGD (paper: 0.9).""")
@@ -112,7 +112,7 @@ class Config:
         Query strategy from cycle 1 on (paper: confidence; released code: normalized_confidence).
         coreset, badge and typiclust choose for diversity; typiclust needs the weights of rotation.py.""")
     candidates: Literal["batch", "all"] = option("batch", MAIN, text="""
-        What a cycle chooses from. batch: its batch (paper). all: every unlabelled image, as active
+        What a cycle chooses from. batch: its batch (paper). all: every unlabeled image, as active
         learning usually does.""")
     first_pick: str = option("interval", MAIN | MAIN_PT4AL, text="""
         How cycle 0 chooses, before there is a classifier. interval: at even intervals of loss rank
@@ -120,17 +120,17 @@ class Config:
     cycles: int = option(10, MAIN, least=1, most=10**6, text="""
         Active-learning cycles (paper: 10).""")
     labels_per_cycle: int | None = option(None, MAIN | MAIN_PT4AL, least=1, most=10**9, text="""
-        Images labelled per cycle. none: a fifth of a batch (paper: 1,000 of 5,000).""")
+        Images labeled per cycle. none: a fifth of a batch (paper: 1,000 of 5,000).""")
     test_labels: int = option(0, CLASSIFIER, least=0, most=10**9, text="""
-        Images of an unlabeled pool that are drawn as its test set and labelled first, the same for all
+        Images of an unlabeled pool that are drawn as its test set and labeled first, the same for all
         strategies. 0: no test set, or DATA_DIR/test/CLASS/*.""")
     cold_start_batch: int = option(0, MAIN_PT4AL, least=0, most=10**6, text="""
-        Batch that main_pt4al.py takes its labelled set from; 0 is the hardest (released code: 5).""")
+        Batch that main_pt4al.py takes its labeled set from; 0 is the hardest (released code: 5).""")
 
     epochs: int = option(200, CLASSIFIER, group="classifier", least=1, most=10**6, text="""
         Epochs per cycle (paper: 200).""")
     min_epoch_images: int = option(0, CLASSIFIER, least=0, most=10**9, text="""
-        An epoch repeats the labelled images, each time in another order and with other crops, until it
+        An epoch repeats the labeled images, each time in another order and with other crops, until it
         has shown at least so many. 0: it shows them once (paper).""")
     batch_size: int = option(128, CLASSIFIER, least=1, most=10**6, text="""
         Batch size, over all processes together (paper: 128).""")

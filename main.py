@@ -1,5 +1,5 @@
 """Step 3 of PT4AL: active-learning cycles. Each labels some images of one batch
-and trains on all that are labelled so far.
+and trains on all that are labeled so far.
 
 Cycle 0 has no classifier yet and takes images of batch 0 at even intervals of
 rank. Cycle i > 0 takes from batch i the images about which the classifier of
@@ -13,9 +13,9 @@ Writes:  checkpoint/EXP/RUN/main_<cycle>.pth   weights that the cycle is judged
                                                cycles.csv, per_class.csv,
                                                labeled/
 
-With --dataset unlabeled an annotator labels: main.py writes to_label.csv and ends
-with exit status 3. Give the same command again when the labels are there. At the
-end it writes predictions.csv (docs/own_images.md).
+With --dataset unlabeled an annotator labels: main.py writes to_label.csv and
+ends with exit status 3. Give the same command again when the labels are there.
+At the end it writes predictions.csv (docs/own_images.md).
 
 Run:     python main.py digits                 about a minute on 2 CPU cores
          python main.py                        CIFAR-10 as in the paper, GPU

@@ -1,4 +1,4 @@
-"""Cold start: one labelled set, chosen by the losses of the pretext task without
+"""Cold start: one labeled set, chosen by the losses of the pretext task without
 any label, and trained on once.
 
 Reads:   loss/EXP/batch_<i>.txt, the training and test images;

@@ -8,7 +8,7 @@ very functions that the scripts call. Repeats of the two are interleaved; the
 median counts, the spread is (max - min) / median.
 
 --picks measures the query strategies alone, beside the scoring: seconds and
-memory to choose 1,000 of 50,000 images by 512 features, 9,000 being labelled.
+memory to choose 1,000 of 50,000 images by 512 features, 9,000 being labeled.
 --folding measures scoring with batch norm folded into the convolutions and
 without. --decoding measures how JPEG files become pixels, beside a loop of one
 thread and a DataLoader with a worker per core.
@@ -16,11 +16,11 @@ thread and a DataLoader with a worker per core.
 Reads:   nothing: it makes its images, in a temporary folder
 Writes:  nothing: it prints a table, or JSON
 
-Run:     python bench/benchmark.py               about 15 minutes on 2 CPU cores
-         python bench/benchmark.py --width 16    about 5 minutes
-         python bench/benchmark.py --picks       about 6 minutes
-         python bench/benchmark.py --folding     about 3 minutes
-         python bench/benchmark.py --decoding    about 3 minutes
+Run:     python bench/benchmark.py --repeats 3               7 minutes on 2 CPU cores
+         python bench/benchmark.py --repeats 3 --width 16    2 minutes
+         python bench/benchmark.py --picks                   4 minutes
+         python bench/benchmark.py --folding                 a minute
+         python bench/benchmark.py --decoding                2 minutes
 """
 
 import argparse
@@ -49,7 +49,7 @@ from config import CIFAR10
 from loader import load_images
 from models import build
 from pt4al.base import processes
-from pt4al.base.console import Parser, run_script
+from pt4al.base.console import Parser, positive, run_script
 from pt4al.data.decoding import count_workers, decode, read_image
 from pt4al.data.transforms import CIFAR10_MEAN, CIFAR10_STD
 from pt4al.method.classifier import Classification
@@ -117,7 +117,7 @@ def plain_scoring(net, batches, images: int, rotations: int) -> int:
 
 
 def write_images(folder: Path, n: int) -> list[Path]:
-    """n smooth colour images of 32x32 pixels as PNG, in ten classes, a tenth of them again as test images."""
+    """n smooth color images of 32x32 pixels as PNG, in ten classes, a tenth of them again as test images."""
     source = np.random.default_rng(0)
     paths = []
     for i in range(n):
@@ -382,19 +382,22 @@ def print_table(title: str, table: list[dict[str, object]]) -> None:
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--width", type=int, default=64, help="of the network (default: 64)")
-    parser.add_argument("--batch-size", type=int, default=128, help="of the classifier (default: 128)")
+    parser.add_argument("--width", type=positive, default=64, help="width of the network (default: 64)")
+    parser.add_argument("--batch-size", type=positive, default=128, help="of the classifier (default: 128)")
     parser.add_argument(
-        "--rotation-batch-size", type=int, default=256, help="of the pretext task (default: 256)"
+        "--rotation-batch-size",
+        type=positive,
+        default=256,
+        help="of the pretext task (default: 256)",
     )
-    parser.add_argument("--images", type=int, default=2048, help="images on disk (default: 2048)")
-    parser.add_argument("--scored", type=int, default=512, help="images scored a repeat (default: 512)")
-    parser.add_argument("--repeats", type=int, default=5, help="interleaved repeats (default: 5)")
+    parser.add_argument("--images", type=positive, default=2048, help="images on disk (default: 2048)")
+    parser.add_argument("--scored", type=positive, default=512, help="images scored a repeat (default: 512)")
+    parser.add_argument("--repeats", type=positive, default=5, help="interleaved repeats (default: 5)")
     parser.add_argument("--device", default="auto", help="as in config.py (default: auto)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--picks", action="store_true", help="the query strategies alone")
-    parser.add_argument("--folding", action="store_true", help="batch norm folded, alone")
-    parser.add_argument("--decoding", action="store_true", help="the decoding of image files, alone")
+    parser.add_argument("--picks", action="store_true", help="measure the query strategies alone")
+    parser.add_argument("--folding", action="store_true", help="measure scoring with batch norm folded")
+    parser.add_argument("--decoding", action="store_true", help="measure the decoding of image files")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if options.picks:

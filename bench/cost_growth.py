@@ -1,14 +1,14 @@
 """Microseconds per image of every step at growing pool sizes: flat means that no
 step costs more than its images.
 
-The steps are the very functions that the scripts call. A narrow network makes
-what is not network weigh most. Sizes are interleaved; the median of the repeats
+The steps are the very functions that the scripts call. The network is narrow, so
+that it hides nothing. Sizes are interleaved; the median of the repeats
 counts.
 
 Reads:   nothing: it makes its images, in a temporary folder
 Writes:  nothing: it prints a table
 
-Run:     python bench/cost_growth.py                half an hour on 2 CPU cores
+Run:     python bench/cost_growth.py --repeats 2    9 minutes on 2 CPU cores
          python bench/cost_growth.py --sizes 1000 2000 --repeats 1
                                                     less than a minute
 """
@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from config import CIFAR10, Config
 from loader import load_images
 from pt4al.base import processes
-from pt4al.base.console import Parser, run_script
+from pt4al.base.console import Parser, positive, run_script
 from pt4al.base.files import write_lines
 from pt4al.data.decoding import decode
 from pt4al.data.images import Images
@@ -44,7 +44,7 @@ from pt4al.train.training import train_epoch
 
 
 def write_noise(folder: Path, n: int) -> list[Path]:
-    """n PNG files of coloured noise in two classes to train on, and one of each class to test by."""
+    """n PNG files of colored noise in two classes to train on, and one of each class to test by."""
     source = np.random.default_rng(0)
     paths = [folder / "train" / str(i % 2) / f"{i}.png" for i in range(n)]
     for path in [*paths, folder / "test/0/a.png", folder / "test/1/b.png"]:
@@ -96,13 +96,13 @@ def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument(
         "--sizes",
-        type=int,
+        type=positive,
         nargs="+",
         default=[5000, 20_000, 50_000],
         help="images (default: 5000 20000 50000)",
     )
-    parser.add_argument("--width", type=int, default=8, help="of the network (default: 8)")
-    parser.add_argument("--repeats", type=int, default=3, help="interleaved repeats (default: 3)")
+    parser.add_argument("--width", type=positive, default=8, help="width of the network (default: 8)")
+    parser.add_argument("--repeats", type=positive, default=3, help="interleaved repeats (default: 3)")
     parser.add_argument("--device", default="auto", help="as in config.py (default: auto)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as top:

@@ -1,6 +1,6 @@
 """ResNet-18/34/50 for 32x32 images (He et al. 2016, table 1, with a 3x3 stem and no pooling).
 
-Parameter names, strides and initialisation (PyTorch's default) are those of kuangliu/pytorch-cifar,
+Parameter names, strides and initialization (PyTorch's default) are those of kuangliu/pytorch-cifar,
 which the released PT4AL code uses: its checkpoints load here. `width` is the number of channels of
 the first stage; 64 is the paper's.
 """

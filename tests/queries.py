@@ -17,13 +17,13 @@ def query(
     logits: Tensor | None,
     features: Tensor | None,
     k: int,
-    labelled: Tensor | None = None,
+    labeled: Tensor | None = None,
     seed: int = 0,
 ) -> Query:
     """None: as for a strategy that does not ask for it."""
     none = torch.zeros(len(features if logits is None else logits), 0)
     logits, features = (none if x is None else x for x in (logits, features))
-    return Query(logits, features, features[:0] if labelled is None else labelled, k, source(seed))
+    return Query(logits, features, features[:0] if labeled is None else labeled, k, source(seed))
 
 
 def random_query(n: int, k: int, classes: int = 4, seed: int = 0, m: int = 5, d: int = 6) -> Query:

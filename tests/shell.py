@@ -314,7 +314,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def is_picture(path: Path, width: int) -> bool:
-    """A PNG at least so wide that is not one colour."""
+    """A PNG at least so wide that is not one color."""
     from PIL import Image
 
     with Image.open(path) as image:

@@ -1,4 +1,4 @@
-"""Bring labels in from other tools, or take the labelled images out as a data set.
+"""Bring labels in from other tools, or take the labeled images out as a data set.
 
 import  adds what FILE_OR_FOLDER says to PHOTOS/labels.csv. It may be
           *.json        an export of Label Studio: JSON or JSON_MIN
@@ -15,7 +15,7 @@ import  adds what FILE_OR_FOLDER says to PHOTOS/labels.csv. It may be
         labels.csv would change, or anything is wrong, nothing is written;
         --replace changes labels.
 
-export  makes OUT of what is labelled, for --dataset folder --data-dir OUT and
+export  makes OUT of what is labeled, for --dataset folder --data-dir OUT and
         for Hugging Face: hard links, or copies where there can be none. Its
         test set is what RUN has drawn to test by, else PHOTOS/test/CLASS/*;
         without --run what was drawn is in OUT/train with the others.
@@ -446,7 +446,7 @@ def main() -> None:
     add("--annotator", default="", metavar="NAME", help="who says so, where the file names nobody")
     add("--label-column", metavar="NAME", help="where the labels stand (default: label)")
     add("--replace", action="store_true", help="change labels that stand in labels.csv")
-    out = actions.add_parser("export", help="make a data set of what is labelled")
+    out = actions.add_parser("export", help="make a data set of what is labeled")
     add = out.add_argument
     add("out", type=Path, metavar="OUT", help="a new or empty folder")
     add("--data-dir", type=Path, required=True, metavar="PHOTOS", help="the folder with pool/")

@@ -76,8 +76,8 @@ from pt4al.run.differences import DIFFERENCE_COLUMNS, compare, notes_of_pairs
 from pt4al.run.methods import in_words
 from pt4al.run.runs import KINDS
 
-# A method looks the same in every figure. The colours are Okabe and Ito's, then Tol's muted ones, which
-# colour-blind people can tell apart.
+# A method looks the same in every figure. The colors are Okabe and Ito's, then Tol's muted ones, which
+# color-blind people can tell apart.
 LOOKS = {
     "PT4AL": ("#0072B2", "o"), "random sampling": ("#777777", "s"), "all labels": ("#000000", ""),
     "margin sampling, whole pool": ("#E69F00", "^"), "entropy sampling, whole pool": ("#CC79A7", "P"),
@@ -92,7 +92,7 @@ QUANTITIES = {"first": "first", "final": "final", "area": "AULC"}
 
 
 def looks_of(words: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Colour and marker of each method of a figure. One that LOOKS lacks takes what is free there: where it
+    """Color and marker of each method of a figure. One that LOOKS lacks takes what is free there: where it
     begins to look follows from its words, it is dash-dotted and its markers are hollow."""
     words = list(words)
     places = [text for text, (_, marker) in LOOKS.items() if marker]

@@ -197,7 +197,7 @@ class Task:
         except Exception as error:
             raise UserError(f"{name} cannot be read: {type(error).__name__}: {error}") from None
         shown.thumbnail((MOST_PIXELS, MOST_PIXELS))
-        shown.info.clear()  # colours as training sees them: no profile, no transparent colour
+        shown.info.clear()  # colors as training sees them: no profile, no transparent color
         data, small = io.BytesIO(), shown.width * shown.height <= AS_PNG
         shown.save(data, **({"format": "PNG"} if small else {"format": "JPEG", "quality": 90}))
         return data.getvalue(), "image/png" if small else "image/jpeg"

@@ -72,7 +72,7 @@ def draw_cycles(axis: Axes, cycles: Table, classes: Table) -> None:
 
 
 def read_picks(run: Path, cycle: int) -> Counter[str]:
-    """How many images of each class a cycle labelled: by the class folder in their ids, or, where an
+    """How many images of each class a cycle labeled: by the class folder in their ids, or, where an
     annotator labels, by the labels that were used."""
     path = run / "labeled" / f"cycle_{cycle}.txt"
     used = read_table(path.with_suffix(".csv"))
@@ -87,7 +87,7 @@ def read_picks(run: Path, cycle: int) -> Counter[str]:
 
 
 def draw_class_mix(axis: Axes, picks: list[Counter[str]]) -> None:
-    """How many images of each class every cycle labelled, stacked."""
+    """How many images of each class every cycle labeled, stacked."""
     names = sort_classes(set().union(*picks) - {UNLABELED})
     names += [UNLABELED] if any(UNLABELED in count for count in picks) else []
     bottom = np.zeros(len(picks))
@@ -97,7 +97,7 @@ def draw_class_mix(axis: Axes, picks: list[Counter[str]]) -> None:
         color = colors(i if len(names) <= 10 else i / (len(names) - 1))
         axis.bar(range(len(picks)), height, bottom=bottom, color=color, label=printable(name))
         bottom += height
-    axis.set(xlabel="cycle", ylabel="images labelled, by class")
+    axis.set(xlabel="cycle", ylabel="images labeled, by class")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(names) <= 20:
         axis.legend(title="class", fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))

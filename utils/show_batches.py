@@ -50,6 +50,7 @@ def main() -> None:
     for i, (batch, (left, *rest)) in enumerate(zip(batches, axes, strict=True)):
         shown = [batch[j] for j in even_intervals(len(batch), min(IMAGES_A_ROW, len(batch)))]
         pixels = pool.pixels[torch.tensor(shown)].numpy()
+        pixels = pixels[..., ::-1] if config.channel_order == "bgr" else pixels  # as they were read
         left.imshow(np.concatenate(list(pixels), axis=1))
         left.set(xticks=[], yticks=[])
         losses = [loss_of[key] for key in (pool.key(pool.ids[j]) for j in batch) if key in loss_of]

@@ -39,6 +39,13 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (see --help)")
 
 
+def positive(text: str) -> int:
+    """A whole number above 0: a type of flags."""
+    if not (text.isascii() and text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
 def fail(message: str) -> None:
     """Print `SCRIPT: error: MESSAGE` on standard error as one line."""
     text = " ".join(printable(str(message)).split())

@@ -73,7 +73,7 @@ def to_rgb(image: Image.Image, size: int, resize: str) -> np.ndarray:
     """uint8 (size, size, 3), turned upright by its EXIF tag; of an animation the first frame.
 
     Args:
-        resize: crop (the shorter side to `size`, then the centre) or squash (both sides).
+        resize: crop (the shorter side to `size`, then the center) or squash (both sides).
 
     Raises:
         ValueError: values of an unknown range, which would come out black.

@@ -1,4 +1,4 @@
-"""What is done to whole batches: normalisation, random crops and flips, quarter turns."""
+"""What is done to whole batches: normalization, random crops and flips, quarter turns."""
 
 from collections.abc import Callable
 

@@ -107,6 +107,8 @@ def find_batches(config: Config, pool: Images) -> tuple[list[list[int]], dict[st
     record, written = read_note(note) if note.exists() else (None, {})
     if record and not written:
         raise UserError(f"make_batches.py did not finish {folder}: run it again")
+    if record:
+        check_origin(config, record, folder)
     batches = read_batches(folder, config.num_batches, pool.positions_by_key(), pool.key)
     digest = hashlib.sha256(repr(batches).encode()).hexdigest()
     files = {path.name: sha256_of(path) for path in batch_files(folder)}
@@ -119,7 +121,6 @@ def find_batches(config: Config, pool: Images) -> tuple[list[list[int]], dict[st
     made_from = None
     if record:
         made_from = {**record["parameters"], **record["inputs"]}
-        check_origin(config, record, folder)
         if (data := record["inputs"].get("data")) is not None and data != pool.fingerprint():
             processes.say(
                 f"warning: {folder} was made from other images than those of {config.data_dir} under the "
@@ -148,7 +149,7 @@ def read_note(path: Path) -> tuple[Record, dict[str, str]]:
 
 
 def check_origin(config: Config, record: Record, folder: Path) -> None:
-    """Raise a UserError where batches were made with another seed, order, cut or reading of colours
+    """Raise a UserError where batches were made with another seed, order, cut or reading of colors
     than `config` says (batches of a loss file know less: only what they know is compared)."""
     for name in ("sort", "num_batches", "channel_order", "seed"):
         was, now = record["parameters"].get(name), getattr(config, name)

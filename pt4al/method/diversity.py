@@ -16,7 +16,7 @@ BLOCK = 256  # points whose distances to all others are held at a time
 
 
 def k_centers(points: Tensor, centers: Tensor, k: int) -> Tensor:
-    """k times the point that is farthest from the nearest centre, which then is a centre too.
+    """k times the point that is farthest from the nearest center, which then is a center too.
 
     Without centers the first pick is the point nearest to the mean. Ties go to the earlier point.
 
@@ -131,7 +131,7 @@ def typical_points(points: Tensor, clusters: Tensor, others: Tensor, k: int) -> 
     Args:
         points: float (n, d), n >= k.
         clusters: int64 (n,), the cluster of each point.
-        others: int64 (m,), those of the points that are labelled already: they count for the size
+        others: int64 (m,), those of the points that are labeled already: they count for the size
             and the turn of a cluster.
 
     Returns:
@@ -154,12 +154,12 @@ def typical_points(points: Tensor, clusters: Tensor, others: Tensor, k: int) -> 
 
 
 def most_typical(points: Tensor) -> int:
-    """The point with the smallest mean distance to its 20 nearest neighbours, or to half of the
+    """The point with the smallest mean distance to its 20 nearest neighbors, or to half of the
     points where these are fewer than 40."""
     k = min(NEIGHBOURS, len(points) // 2)
     if k == 0:
         return 0
-    points = points.double()  # neighbours are close: float32's inner products would not tell them
+    points = points.double()  # neighbors are close: float32's inner products would not tell them
     means = [
         torch.cdist(part, points).topk(k + 1, largest=False).values.sum(1) / k  # itself at 0
         for part in points.split(1024)

@@ -1,4 +1,4 @@
-"""A classifier and its growing labelled set: what main.py, main_pt4al.py and whole_dataset.py
+"""A classifier and its growing labeled set: what main.py, main_pt4al.py and whole_dataset.py
 share."""
 
 from typing import Any
@@ -35,10 +35,13 @@ def labels_per_cycle(config: Config, pool_size: int, batches: list[list[int]], c
     k = config.labels_per_cycle or max(1, size // 5)
     if batches and k > size:
         raise UserError(
-            f"labels_per_cycle is {k} but a batch holds {size} images: lower it, or use --candidates all"
+            f"labels_per_cycle is {k} but a batch holds {size} images: lower it"
+            + (", or use --candidates all" if cycles > 1 else "")
         )
     if k * cycles > pool_size:
-        raise UserError(f"{cycles} cycles of {k} labels need more than the {pool_size} images of the pool")
+        raise UserError(
+            f"labels_per_cycle is {k} and cycles is {cycles}, but the pool holds {pool_size} images"
+        )
     return k
 
 
@@ -124,16 +127,16 @@ class Learner:
         return picks + sorted({*self.positions.tolist()} - {*picks})
 
     def unlabeled(self, candidates: list[int]) -> list[int]:
-        """The candidates that are not labelled, in order."""
+        """The candidates that are not labeled, in order."""
         known = set(self.known)
         return [i for i in candidates if i not in known]
 
     def query(self, name: str, candidates: list[int], k: int) -> Query:
-        """What strategy `name` looks at, of the candidates and of what is labelled: one pass of one
+        """What strategy `name` looks at, of the candidates and of what is labeled: one pass of one
         network over both, or none."""
         strategy = STRATEGIES[name]
         known = self.known if strategy.labeled else []
-        if k > len(candidates):  # a person has labelled others of them unasked
+        if k > len(candidates):  # a person has labeled others of them unasked
             processes.say(f"cycle {self.cycle}: only {len(candidates)} images are left to choose from")
             k = len(candidates)
         positions, n = torch.tensor(candidates + known), len(candidates)

@@ -91,7 +91,7 @@ class Pretext(NamedTuple):
     """The network of checkpoint/EXP/rotation.pth.
 
     Attributes:
-        mean, std: the constants that its images were normalised with, a number a channel.
+        mean, std: the constants that its images were normalized with, a number a channel.
         digest: SHA-256 of the file.
     """
 
@@ -116,7 +116,7 @@ def find_pretext(config: Config, instead: str = "") -> Path:
 def load_pretext(config: Config, pool: Images) -> Pretext:
     """The pretext network of this experiment, on the device of `pool`.
 
-    Where the file names other normalisation constants than `config`, or none, that is said.
+    Where the file names other normalization constants than `config`, or none, that is said.
 
     Raises:
         UserError: it is missing, or was made with another seed, network, data, or reading of them.
@@ -130,7 +130,7 @@ def load_pretext(config: Config, pool: Images) -> Pretext:
     constants = checkpoint.get("mean", mean), checkpoint.get("std", std)
     if "mean" not in checkpoint and config.normalization == "auto" and config.dataset != "cifar10":
         processes.say(
-            f"warning: {path} does not say how its images were normalised; mean and std are computed from "
+            f"warning: {path} does not say how its images were normalized; mean and std are computed from "
             "these images; for the released code's weights give --normalization cifar10"
         )
     elif constants != (mean, std):

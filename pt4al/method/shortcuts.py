@@ -54,7 +54,7 @@ def check_pretext(net: nn.Module, pool: Images, mean: list[float], std: list[flo
     if seen - left > LOSS:
         return (
             f"warning: rotation accuracy is {seen:.1f} %, but {left:.1f} % with shortcuts removed "
-            f"(JPEG artefacts, borders): the network reads those and not the pictures; {instead}, or larger "
+            f"(JPEG artifacts, borders): the network reads those and not the pictures; {instead}, or larger "
             "originals"
         )
     return ""

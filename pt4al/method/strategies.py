@@ -24,7 +24,7 @@ class Query:
         logits: float32 (n, classes) of the candidates by the current classifier.
         features: float32 (n, d), the input of the network's last layer: of the classifier, or of the
             pretext network.
-        labeled_features: float32 (m, d), the same of the m images that are labelled already.
+        labeled_features: float32 (m, d), the same of the m images that are labeled already.
         k: how many to choose, n at most.
         generator: the only source of randomness.
     """
@@ -47,7 +47,7 @@ class Strategy:
         pick: Query -> int64 (k,).
         looks_at: logits of the classifier; nothing; logits and features of the classifier; or features
             of the pretext network.
-        labeled: whether it looks at the features of the labelled images, too.
+        labeled: whether it looks at the features of the labeled images, too.
     """
 
     pick: Callable[[Query], Tensor]
@@ -112,11 +112,11 @@ def random(query: Query) -> Tensor:
 
 
 def coreset(query: Query) -> Tensor:
-    """Greedy k-centers: time and again the candidate farthest from all that is labelled or chosen
+    """Greedy k-centers: time and again the candidate farthest from all that is labeled or chosen
     (Sener and Savarese 2018, algorithm 1; Euclidean distance of features).
 
     The paper refines this start by an integer program for a radius robust to outliers; like most
-    comparisons since, ours stops at the greedy 2-approximation. With nothing labelled it begins at
+    comparisons since, ours stops at the greedy 2-approximation. With nothing labeled it begins at
     the candidate nearest to the mean (the paper does not say; JordanAsh/badge takes the first).
     Costs O(n d (m + k)) time: 1,000 of 50,000 at d = 512 in seconds.
     """
@@ -140,11 +140,11 @@ def typiclust(query: Query) -> Tensor:
     """The most typical candidate of each cluster, clusters without labels and large ones first
     (Hacohen et al. 2022, section 3; TPC_RP, their variant with K-means).
 
-    min(m + k, 500) clusters of candidates and labelled images, on L2-normalised features of a
+    min(m + k, 500) clusters of candidates and labeled images, on L2-normalized features of a
     network trained without labels: here that of the pretext task. Typicality is the inverse mean
     distance to the nearest 20 in the cluster; the official code (avihu111/TypiClust, typiclust.py)
     measures squared distances, drops clusters of 5 as well as smaller ones, and clusters the whole
-    pool. Neighbours are its min(20, half) of the cluster's images that are neither labelled nor
+    pool. Neighbors are its min(20, half) of the cluster's images that are neither labeled nor
     chosen. Costs a clustering, O(n d * clusters) a pass, of 1,000 of 50,000 about 10 s.
     """
     n, m = len(query), len(query.labeled_features)

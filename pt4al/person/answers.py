@@ -196,7 +196,8 @@ class Annotator:
             found = f"all {len(sure)} labels are {of_training.pop()!r}" if sure else "no image has a label"
             raise UserError(
                 f"{found}: a classifier needs 2 classes; add rows of other images to "
-                f"{self.folder}/labels.csv, or raise --labels-per-cycle and --restart"
+                f"{self.folder}/labels.csv"
+                + ("" if self.takes_all else ", or raise --labels-per-cycle and --restart")
             )
         met = of_training | {labels[i] for i in test} | set(self.test.classes)
         # A class that nobody names any more was a slip of the pen.
@@ -208,7 +209,7 @@ class Annotator:
         if changed:
             processes.say(
                 f"{changed} labels of earlier cycles changed: used from cycle {len(labeled) - 1} on; "
-                "--restart trains everything again and asks for nothing that is labelled"
+                "--restart trains everything again and asks for nothing that is labeled"
             )
         return CycleLabels(
             classes=classes,
@@ -224,7 +225,7 @@ class Annotator:
         )
 
     def ever_asked(self) -> set[int]:
-        """Positions that a run on these images has ever asked for: what is labelled for one is
+        """Positions that a run on these images has ever asked for: what is labeled for one is
         not used by another before that asks for it too, nor by itself after --restart: they could
         not be compared any more."""
         found: set[int] = set()
@@ -268,7 +269,7 @@ def doubtful(
     position, label, prediction, probability of the label.
 
     Args:
-        positions: pool positions of images that were not labelled when it was trained.
+        positions: pool positions of images that were not labeled when it was trained.
         logits: float32 (len(positions), len(classes)), its outputs for them; it knows `classes`. A
             class that it has never met tells nothing.
     """

@@ -30,7 +30,7 @@ def tasks(files: Sequence[str]) -> list[dict[str, dict[str, str]]]:
 
 
 def label_config(classes: Sequence[str]) -> str:
-    """The labelling interface, XML: one key a class, or a line of text where no class is known yet."""
+    """The labeling interface, XML: one key a class, or a line of text where no class is known yet."""
     if classes:
         lines = [
             '  <Choices name="label" toName="image" choice="single" required="true">',

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import math
 import operator
 import os
 import re
@@ -127,7 +128,14 @@ def rules(config: Config, script: str, choices: Choices) -> Iterator[tuple[str, 
         if known := choices_of(f, choices):
             yield f.name, value in known, f"one of {listed(known)}{hint(str(value), known)}"
         holds = all(LIMITS[name][0](value, limit) for name, limit in limits.items() if value is not None)
-        yield f.name, holds, " and ".join(f"{LIMITS[name][1]} {limit:,}" for name, limit in limits.items())
+        yield (
+            f.name,
+            holds,
+            " and ".join(
+                f"{LIMITS[name][1]} {limit:,}" if math.isfinite(limit) else "finite"
+                for name, limit in limits.items()
+            ),
+        )
     used = {f.name for f in fields(config) if script in f.metadata["scripts"]}
     batches, takes_batches = config.num_batches, "cycles" in used and config.candidates == "batch"
     yield "crop_padding", config.crop_padding < config.img_size, f"below img_size ({config.img_size})"
@@ -180,7 +188,7 @@ def help_page(description: str, options: type[Config], preset: str, script: str,
         f"{description.strip()}\n",
         paragraph(
             f"PRESET is one of {listed(PRESETS)}. The values below are those of {preset}. "
-            "A yes or no is set by --field or --no-field."
+            "Give --field for yes, --no-field for no."
         ),
     ]
     groups: dict[str, list[Field]] = {}

@@ -76,7 +76,7 @@ def pool(name: str, runs: list[Run]) -> Curve:
     for run in runs:
         if run.labels[:points].tolist() != runs[0].labels[:points].tolist():
             pair = f"{runs[0].path} and {run.path}"
-            raise UserError(f"{pair} labelled different numbers of images: they cannot be pooled")
+            raise UserError(f"{pair} labeled different numbers of images: they cannot be pooled")
     accuracy = {kind: np.array([run.accuracy[kind][:points] for run in runs]) for kind in KINDS}
     return Curve(name, runs, [run.seed for run in runs], runs[0].labels[:points], accuracy)
 

@@ -82,7 +82,9 @@ def compare(
     def flat(record: Record) -> dict[str, Any]:
         return {"script": record["script"], **record["parameters"], **record["inputs"]}
 
-    was, now = flat(stored), flat(ours)
+    # What was made before there was an option was made with its default.
+    defaults = json.loads(json.dumps({f.name: f.default for f in fields(Config)}))
+    was, now = {name: defaults[name] for name in ours["parameters"]} | flat(stored), flat(ours)
     differences = [
         f"{name} (was {shorten(was.get(name))}, now {shorten(now.get(name))})"
         for name in sorted(set(was) | set(now))

@@ -87,7 +87,7 @@ class Run:
 
 
 def read_run(path: Path) -> Run:
-    """Read a run folder. A cycle that found all its images labelled already is no point of its own.
+    """Read a run folder. A cycle that found all its images labeled already is no point of its own.
 
     Raises:
         UserError: cycles.csv is missing, empty or not one of ours, or config.json cannot be used.

@@ -1,4 +1,4 @@
-"""The tables of a run: CSV files and labelled ids, each a function of the state in last.pth (and of
+"""The tables of a run: CSV files and labeled ids, each a function of the state in last.pth (and of
 the seconds that epochs took, which are measured and belong to no state)."""
 
 import contextlib
@@ -70,9 +70,9 @@ def write_answers(folder: Path, state: State, ids: list[str]) -> None:
 def wilson(accuracy: float, n: int) -> tuple[float, float]:
     """The 95 % interval of an accuracy in percent that was measured on n images (Wilson 1927)."""
     p, z = accuracy / 100, 1.959963984540054
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    center = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
-    return 100 * max(centre - half, 0.0), 100 * min(centre + half, 1.0)
+    return 100 * max(center - half, 0.0), 100 * min(center + half, 1.0)
 
 
 def write_labeled(folder: Path, cycle: int, picks: Sequence[int], pool: "Images") -> None:

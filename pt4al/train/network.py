@@ -1,4 +1,4 @@
-"""The network, its optimiser and its weights: made, described, loaded, copied and put back."""
+"""The network, its optimizer and its weights: made, described, loaded, copied and put back."""
 
 from copy import deepcopy
 from itertools import pairwise
@@ -60,7 +60,7 @@ def load_weights(path: Path, net: nn.Module, description: dict[str, Any]) -> dic
         )
         if not good:
             raise UserError(
-                f"{path} holds {name} {shorten(values)}, which cannot normalise images: make it again"
+                f"{path} holds {name} {shorten(values)}, which cannot normalize images: make it again"
             )
     for name in ("num_classes", "depth", "width", "img_size", "channel_order", "dataset", "data"):
         found, wanted = checkpoint.get(name), description[name]

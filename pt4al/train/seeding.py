@@ -3,7 +3,7 @@ nothing that happened before.
 
 This is what makes resume exact without storing generator states, and what gives two methods with
 the same seed the same crops for the same image in the same epoch. Draws are made for the whole
-pool, then looked up by pool position, so they depend neither on which images are labelled nor on
+pool, then looked up by pool position, so they depend neither on which images are labeled nor on
 the number of processes.
 """
 
@@ -32,7 +32,7 @@ def epoch_order(
     number `repeat`.
 
     The whole pool is permuted and the wanted positions are kept, so that the order of two images
-    never depends on which others are labelled.
+    never depends on which others are labeled.
     """
     order = torch.randperm(pool_size, generator=generator(seed, "order", cycle, epoch, repeat))
     wanted = torch.zeros(pool_size, dtype=torch.bool)

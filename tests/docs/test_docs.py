@@ -73,9 +73,10 @@ def configuration_page() -> str:
         "## What may change when a run is resumed",
         "",
         *wrapped(
-            f"{', '.join(how[:-1])} and {how[-1]} say where or how to compute, not what: a run can be "
-            "resumed with other values of them (another `experiment` or `run_name` is another run). Another value of "
-            "any other field that its script uses is an error (exit status 2)."
+            f"{', '.join(how[:-1])} and {how[-1]} say where or how to compute, not what, so a run can be resumed "
+            "with other values. But another `experiment` or `run_name` is another run, `restart` starts over, "
+            "`losses` must hold the same losses, and another `device` must leave `precision` as it was. Another "
+            "value of any other field that its script uses is an error (exit status 2)."
         ),
         "",
         "This page is made from `config.py` by `python tests/docs/test_docs.py`: do not edit it.",

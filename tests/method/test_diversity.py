@@ -154,7 +154,7 @@ def test_no_draw_falls_on_a_weight_of_0(weights: list[float], data: st.DataObjec
 
 
 def test_typiclust_takes_turns_between_clusters_from_the_middle_of_each():
-    """Of a = 0 1 1.2 2 9 two neighbours count: 1.2 has a mean of 0.5. Then of 0 1 2 9: 1 has 1. Of b
+    """Of a = 0 1 1.2 2 9 two neighbors count: 1.2 has a mean of 0.5. Then of 0 1 2 9: 1 has 1. Of b
     three count: the middle of a triangle, then its corner next to the points far out."""
     small, a = ([[x, 0.0] for x in line] for line in ((50, 51, 52, 53), (0, 1, 1.2, 2, 9)))
     triangle = [[101, 0], [99.5, 0.87], [99.5, -0.87], [100, 0]]
@@ -163,7 +163,7 @@ def test_typiclust_takes_turns_between_clusters_from_the_middle_of_each():
         torch.tensor([2] * 4 + [0] * 5 + [1] * 7),
         torch.zeros(0, dtype=torch.int64),
     )
-    # b is larger, but of a no point is labelled. The small one comes when all is used up.
+    # b is larger, but of a no point is labeled. The small one comes when all is used up.
     turns = typical_points(points, clusters, torch.tensor([1]), 16).tolist()
     assert turns[:4] == [4 + 2, 9 + 3, 4 + 1, 9 + 0]
     assert [i in range(4) for i in turns] == [False] * 12 + [True] * 4

@@ -350,7 +350,7 @@ def run_script(script, folder: Path, monkeypatch: pytest.MonkeyPatch, *flags: st
 
 
 def chosen_by(folder: Path) -> list[int]:
-    """Numbers of the labelled images of a run, in the order chosen."""
+    """Numbers of the labeled images of a run, in the order chosen."""
     files = sorted((folder / "labeled").glob("cycle_*.txt"))
     return [int(Path(line).stem) for path in files for line in path.read_text().split()]
 

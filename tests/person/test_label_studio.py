@@ -76,7 +76,7 @@ def test_a_name_that_is_not_utf_8_keeps_its_bytes():
     assert task["data"]["image"].endswith("=pool/gr%FCn.jpg")
 
 
-# --- the labelling interface
+# --- the labeling interface
 
 
 def choices(classes: list[str]) -> list[dict[str, str]]:

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -100,10 +101,12 @@ def test_a_person_who_tells_the_truth_gives_the_simulated_run(work: Path):
         run(work, script, *known, *flags)
     for script in ("rotation.py", "make_batches.py"):
         run(work, script, *OWN, *flags)
-    source, kills = random.Random(5), 0
+    source, kills, seconds = random.Random(5), 0, 0.2
     for cycle in range(10):
-        kills += killed(work, [*OWN, *flags], source.uniform(0.1, 1))
+        kills += killed(work, [*OWN, *flags], source.uniform(0, 0.8) * seconds)
+        began = time.monotonic()
         done = run(work, "main.py", *OWN, *flags, status=3)
+        seconds = time.monotonic() - began  # what is killed next does more: it trains a cycle before
         waits(done, cycle, 4, 4)
         if cycle % 2:
             answer(work)

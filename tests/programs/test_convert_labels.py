@@ -527,7 +527,7 @@ def test_a_real_run_reads_an_export(tmp_path: Path):
 @pytest.mark.parametrize("source", ["out", "out/metadata.csv"])
 @pytest.mark.parametrize("with_test", [False, True])
 def test_an_export_comes_back_as_it_went(photos: Path, tmp_path: Path, source: str, with_test: bool):
-    """Into the same images, and into a fresh folder where nothing is labelled."""
+    """Into the same images, and into a fresh folder where nothing is labeled."""
     shutil.copyfile(photos / "pool/one.png", photos / "pool/z/copy of one.png")  # of another label
     given = {**GIVEN, "z/copy of one.png": "NA", "z/b/c/deep.png": "None"}
     label(photos, given)

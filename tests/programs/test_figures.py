@@ -298,7 +298,7 @@ def test_a_method_looks_the_same_in_every_figure(tmp_path: Path, curves: Curves,
         looks = [(x[name].get_color(), x[name].get_marker()) for x in lines]
         assert looks[0] == looks[1]
     assert len({line.get_color() for line in lines[0].values()}) == 4
-    # Pinned: another colour tomorrow would contradict yesterday's figures.
+    # Pinned: another color tomorrow would contradict yesterday's figures.
     looks = CURVES.looks_of(["PT4AL", "mine"])
     assert looks["PT4AL"] == {"color": "#0072B2", "marker": "o"}
     assert looks["mine"] == {
@@ -313,7 +313,7 @@ def test_methods_of_a_figure_look_different(others: int):
     assert len({(look["color"], look["marker"]) for look in looks.values()}) == 6 + others
     assert len(set(CURVES.LOOKS.values())) == len(CURVES.LOOKS)
     colors = {color for words, (color, _) in CURVES.LOOKS.items() if not words.startswith("cold start")}
-    assert len(colors) == len(CURVES.LOOKS) - 2  # the cold starts have the colours of their cycle 0
+    assert len(colors) == len(CURVES.LOOKS) - 2  # the cold starts have the colors of their cycle 0
     crowd = CURVES.looks_of([f"method {i}" for i in range(40)])  # more than there are looks
     assert len(crowd) == 40
 
