@@ -128,14 +128,8 @@ def rules(config: Config, script: str, choices: Choices) -> Iterator[tuple[str, 
         if known := choices_of(f, choices):
             yield f.name, value in known, f"one of {listed(known)}{hint(str(value), known)}"
         holds = all(LIMITS[name][0](value, limit) for name, limit in limits.items() if value is not None)
-        yield (
-            f.name,
-            holds,
-            " and ".join(
-                f"{LIMITS[name][1]} {limit:,}" if math.isfinite(limit) else "finite"
-                for name, limit in limits.items()
-            ),
-        )
+        rule = (f"{LIMITS[name][1]} {x:,}" if math.isfinite(x) else "finite" for name, x in limits.items())
+        yield f.name, holds, " and ".join(rule)
     used = {f.name for f in fields(config) if script in f.metadata["scripts"]}
     batches, takes_batches = config.num_batches, "cycles" in used and config.candidates == "batch"
     yield "crop_padding", config.crop_padding < config.img_size, f"below img_size ({config.img_size})"

@@ -29,7 +29,7 @@ def test_batches_that_leave_out_images_are_said(by_hand: Path):
 
 def test_a_cycle_that_cannot_label_its_images_stops_before_training(by_hand: Path):
     flags = ["--candidates", "all", "--labels-per-cycle", "11"]
-    refused(by_hand, "main.py", *flags, says=("3 cycles", " 11 ", " 32 "))
+    refused(by_hand, "main.py", *flags, says=("labels_per_cycle", " 11 ", " 3,", " 32 "))
     refused(by_hand, "main.py", "--labels-per-cycle", "9", says=("labels_per_cycle", " 9 ", " 8 "))
 
 

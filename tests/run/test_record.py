@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from shell import (
 from config import DIGITS
 from pt4al.base.console import UserError
 from pt4al.base.files import load_checkpoint, save_checkpoint
-from pt4al.run.record import VERSION, check_record, make_record
+from pt4al.run.record import VERSION, check_record, compare, make_record
 
 RECORD = make_record(DIGITS, "main.py", "main-confidence", {"data": "0" * 64})
 
@@ -39,6 +40,16 @@ def test_a_record_holds_what_its_script_uses_and_where_it_says_what():
 
 def test_more_than_a_record_may_be_read():
     assert check_record({**RECORD, "made_with": {}}, "config.json") == RECORD
+
+
+def test_what_was_made_before_there_was_an_option_was_made_with_its_default():
+    """Else an option that is added would refuse every run there is."""
+    parameters = {name: value for name, value in RECORD["parameters"].items() if name != "candidates"}
+    before = {**RECORD, "parameters": parameters}
+    compare(before, RECORD, "config.json")
+    ours = make_record(replace(DIGITS, candidates="all"), "main.py", "main-confidence", RECORD["inputs"])
+    with pytest.raises(UserError, match="candidates .was batch, now all"):
+        compare(before, ours, "config.json")
 
 
 @pytest.mark.parametrize(
