@@ -32,7 +32,7 @@ if [[ " ${fields[*]-} " =~ \ --strategy[\ =]random\  ]]; then
     echo "run.sh: error: --strategy random is the baseline, which runs anyway" >&2; exit 2
 fi
 
-source "$root/utils/venv.sh" requirements.txt
+source "$root/.ci/venv.sh" requirements.txt
 
 step() { echo; echo "== $*"; python "$root/$1" "${@:2}"; }
 baseline=(--strategy random --first-pick random --candidates all)

@@ -4,7 +4,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$root"
 
-source utils/venv.sh requirements-test.txt
+source .ci/venv.sh requirements-test.txt
 
 ruff check .
 ruff format --check .

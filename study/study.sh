@@ -112,7 +112,7 @@ arms=${arms:-$every}
 path() { realpath -s --relative-base="$root" "$1"; }
 images=$(path "$images") losses=$(path "$losses") treated=${treated:+$(path "$treated")}
 cd "$root"
-source utils/venv.sh requirements.txt
+source .ci/venv.sh requirements.txt
 cores=$(nproc) threads=1
 ((jobs > 0 && jobs < cores)) && threads=$((cores / jobs))
 preset=(cifar10-cpu --dataset folder --threads "$threads")

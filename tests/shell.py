@@ -21,7 +21,6 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
-from typing import TextIO
 
 import pytest
 
@@ -159,7 +158,7 @@ class Started:
         self.send_signal(signal.SIGKILL)
 
 
-def rest_of(stream: TextIO) -> str:
+def rest_of(stream: io.TextIOBase) -> str:
     """What can still be read of a stream, which is then closed."""
     if stream.closed:
         return ""

@@ -13,7 +13,7 @@ from pt4al.data.ids import SUFFIXES
 from pt4al.person.labels import FILE_COLUMNS, LabelFile, clean, decoded
 
 SPLITS = {"train", "test", "val", "valid", "validation"}
-Record = tuple[str, Any]  # where it stands, and what it is: an object, if all is well
+Item = tuple[str, Any]  # where it stands, and what it is: an object, if all is well
 
 
 class Claim(NamedTuple):
@@ -142,7 +142,7 @@ def not_one(place: str, label: Any) -> UserError:
     return UserError(f"{place}: {text[:60]} is not one label: an image has one")
 
 
-def read_records(path: Path, records: list[Record], column: str) -> Iterator[Claim]:
+def read_records(path: Path, records: list[Item], column: str) -> Iterator[Claim]:
     """JSON_MIN of Label Studio, metadata.jsonl: an object an image."""
     for place, record in records:
         if not isinstance(record, dict):

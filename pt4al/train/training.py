@@ -1,9 +1,8 @@
 """The training loop, in one place: rotation.py and the classifier scripts differ in data, head and length."""
 
-import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -132,38 +131,15 @@ def train_cycle(net: nn.Module, task: Task, run: RunFolder, remaining_passes: fl
     began = time.perf_counter()
     for epoch in range(first_epoch, task.epochs):
         epoch_began = time.perf_counter()
-        last = epoch == task.epochs - 1
         rate = learning_rate(config, task.milestones, epoch)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        test_loss = test_accuracy = None
-        with out_of_memory_as_one_line(task, config):
-            train_loss, train_accuracy = train_epoch(net, optimizer, task, config, cycle, epoch)
-            problem = "" if math.isfinite(train_loss) else f"the loss is {train_loss}"
-            problem = problem or ("" if is_finite(net) else "the weights are no longer finite")
-            if not problem and task.evaluate and (last or (epoch + 1) % config.eval_every == 0):
-                test_loss, test_accuracy = task.evaluate(net)
-                problem = "" if math.isfinite(test_loss) else f"the test loss is {test_loss}"
-        if problem:
-            raise UserError(
-                f"{problem} in cycle {cycle}, epoch {epoch + 1}, at learning rate {rate:g}: lower --lr "
-                f"and start again with --restart; {run.last} keeps the last good state, if any"
-            )
+        scores = train_and_test(net, optimizer, task, config, cycle, epoch)
+        test_accuracy = scores[-1]
         best = run.state.best
         if test_accuracy is not None and test_accuracy > best["acc"]:
             best = {"net": weights_of(net), "acc": test_accuracy, "epoch": epoch}
-        best_accuracy = best["acc"] if best["net"] else None
-        row = [
-            cycle,
-            task.labels,
-            epoch,
-            rate,
-            train_loss,
-            train_accuracy,
-            test_loss,
-            test_accuracy,
-            best_accuracy,
-        ]
+        row = [cycle, task.labels, epoch, rate, *scores, best["acc"] if best["net"] else None]
         seconds = run.seconds[cycle, epoch] = round(time.perf_counter() - epoch_began, 6)
         run.move(
             finished_epoch=epoch, net=weights_of(net), momentum=momentum_of(net, optimizer), best=best,
@@ -172,14 +148,26 @@ def train_cycle(net: nn.Module, task: Task, run: RunFolder, remaining_passes: fl
         left = passes_an_epoch * (task.epochs - 1 - epoch) + remaining_passes
         pace = (time.perf_counter() - began) / (passes_an_epoch * (epoch + 1 - first_epoch))
         processes.say(epoch_line([*row, seconds], task.epochs, left * pace))
-        if last or run.saving_is_cheap():
+        if epoch == task.epochs - 1 or run.saving_is_cheap():
             run.save()
 
 
-@contextlib.contextmanager
-def out_of_memory_as_one_line(task: Task, config: Config) -> Iterator[None]:
+def train_and_test(
+    net: nn.Module, optimizer: torch.optim.SGD, task: Task, config: Config, cycle: int, epoch: int
+) -> list[float | None]:
+    """Train an epoch, and test where that is due: loss and accuracy in percent of either; None: not tested.
+
+    Raises:
+        UserError: a loss or a weight is no longer finite, or memory is out.
+    """
+    due = task.evaluate and (epoch == task.epochs - 1 or (epoch + 1) % config.eval_every == 0)
     try:
-        yield
+        scores = [*train_epoch(net, optimizer, task, config, cycle, epoch), None, None]
+        problem = "" if math.isfinite(scores[0]) else f"the loss is {scores[0]}"
+        problem = problem or ("" if is_finite(net) else "the weights are no longer finite")
+        if due and not problem:
+            scores[2:] = task.evaluate(net)
+            problem = "" if math.isfinite(scores[2]) else f"the test loss is {scores[2]}"
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -187,6 +175,13 @@ def out_of_memory_as_one_line(task: Task, config: Config) -> Iterator[None]:
             f"out of memory with a batch of {task.batch_size} and width {config.width}: lower --batch-size "
             "(--rotation-batch-size for the pretext task), --eval-batch-size or --width"
         ) from None
+    if problem:
+        rate = learning_rate(config, task.milestones, epoch)
+        raise UserError(
+            f"{problem} in cycle {cycle}, epoch {epoch + 1}, at learning rate {rate:g}: lower --lr and start "
+            "again with --restart; last.pth keeps the last good state, if any"
+        )
+    return scores
 
 
 def epoch_line(row: list[Any], epochs: int, seconds_left: float) -> str:

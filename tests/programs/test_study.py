@@ -88,7 +88,21 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def project(tmp_path: Path, python: str) -> Path:
     """A copy of the project, with 10 images a class and a loss file beside it."""
     leave = shutil.ignore_patterns(
-        *(".*", "runs", "checkpoint", "loss", "figures", "DATA", "__pycache__", "tests", "docs", "*.gz")
+        *(
+            ".git",
+            ".venv",
+            ".*_cache",
+            ".hypothesis",
+            "runs",
+            "checkpoint",
+            "loss",
+            "figures",
+            "DATA",
+            "__pycache__",
+            "tests",
+            "docs",
+            "*.gz",
+        )
     )
     shutil.copytree(ROOT, tmp_path / "project", ignore=leave)
     path = tmp_path / "project/.venv/bin/python"

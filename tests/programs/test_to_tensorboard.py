@@ -55,7 +55,8 @@ def test_what_is_shown_is_what_the_tables_hold(
     assert scalars(folders[0]) == {**of_epochs, **of_cycles}
     assert [step for step, _ in of_epochs["epoch/train_loss"]] == list(range(9))
     assert len(of_epochs["epoch/test_accuracy"]) < 9  # epochs without evaluation have none
-    assert [step for step, _ in of_cycles["cycle/last_accuracy"]] == [71, 142, 213]
+    labels = [int(row["labels"]) for row in rows(folders[0] / "cycles.csv")]
+    assert [step for step, _ in of_cycles["cycle/last_accuracy"]] == labels and len(labels) == 3
     assert scalars(folders[1]) == expected(folders[1] / "metrics.csv", "epoch", None)
 
 

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from conftest import Call
 from shell import (
     EXPERIMENT,
     SCRIPTS,
@@ -22,7 +24,10 @@ from shell import (
 )
 from stress.kill_and_resume import kill_until_done
 
+from pt4al.base.console import Stopped
 from pt4al.base.files import load_checkpoint
+from pt4al.method.classifier import Classification
+from pt4al.method.strategies import STRATEGIES, Query, Strategy
 
 pytestmark = pytest.mark.slow  # many starts of a script
 
@@ -44,6 +49,29 @@ def test_main_goes_on_exactly_after_a_signal(finished: Path, tmp_path: Path, num
     assert differences(folder, finished)
     assert epochs_of(run_tiny(folder, "main.py").stdout)[0] >= ((1, 1) if killed else (1, 2))
     assert differences(folder, finished) == []
+
+
+def test_a_run_that_is_stopped_while_it_chooses_does_not_judge_its_last_cycle_again(
+    finished: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+):
+    """The state at the beginning of a cycle has the weights that choose."""
+
+    def stop(query: Query) -> torch.Tensor:
+        raise Stopped(signal.SIGTERM)
+
+    judged, per_class = [], Classification.per_class
+    folder = copy(finished, tmp_path, "main-confidence")
+    monkeypatch.setattr(
+        Classification,
+        "per_class",
+        lambda self, net, cycle: judged.append(cycle) or per_class(self, net, cycle),
+    )
+    with monkeypatch.context() as stopping:
+        stopping.setitem(STRATEGIES, "confidence", Strategy(stop))
+        assert call(folder, "main.py")[0] == 128 + signal.SIGTERM
+    assert judged == [0]
+    assert call(folder, "main.py")[0] == 0
+    assert judged == [0, 1, 2] and differences(folder, finished) == []
 
 
 def test_all_scripts_survive_kills_at_random_moments(finished: Path, tmp_path: Path):
