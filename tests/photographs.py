@@ -31,13 +31,13 @@ def own(
     return run(folder, script, *flags_of(script, *flags), status=status)
 
 
-def start_own(folder: Path, *flags: str, until: str, **how) -> Started:
-    """main.py at work, once it has printed a line that holds this."""
-    process = Started(folder, "main.py", *flags_of("main.py", *flags), **how)
-    line = ""
-    while until not in line:
+def hold_own(folder: Path, *flags: str, epochs: int, **how) -> Started:
+    """main.py, which has trained so many epochs and waits."""
+    process = Started(folder, "main.py", *flags_of("main.py", *flags), hold=(epochs, 60), **how)
+    while epochs:
         line = process.stdout.readline()
         assert line, process.stderr.read()
+        epochs -= " epoch " in line
     return process
 
 

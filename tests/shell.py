@@ -15,7 +15,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -100,14 +101,15 @@ class Started:
     what scripts import and dies with this process.
 
     Args:
-        saving_share: in place of run_folder's: -1 saves at ends of cycles only, infinity after every epoch.
         stdout: `read`, `unread` (by nobody), or `closed`, as by `>&-`.
+        hold: after so many epochs it waits for so many seconds, so that what comes then comes in time.
+        saving_share: in place of run_folder's: -1 saves at ends of cycles only, infinity after every epoch.
         variables: of the environment.
     """
 
     def __init__(
-        self, folder: Path, script: str, *arguments: str, saving_share: float | None = None,
-        stdout: str = "read", **variables: str,
+        self, folder: Path, script: str, *arguments: str, stdout: str = "read",
+        hold: tuple[int, float] | None = None, saving_share: float | None = None, **variables: str,
     ) -> None:  # fmt: skip
         with pytest.MonkeyPatch.context() as server:  # which is started once
             server.setenv("OMP_NUM_THREADS", "1")
@@ -121,7 +123,7 @@ class Started:
         if stdout != "read":
             self.stdout.close()
         ends = [writer for _, writer in pipes]
-        how = saving_share, stdout == "closed"
+        how = stdout == "closed", hold, saving_share
         self.process = SERVER.Process(
             target=be_the_script, args=(folder, str(ROOT / script), arguments, variables, ends, *how)
         )
@@ -168,9 +170,12 @@ def rest_of(stream: io.TextIOBase) -> str:
 
 def be_the_script(
     folder: Path, script: str, arguments: tuple[str, ...], variables: dict[str, str], ends: list[Connection],
-    saving_share: float | None, closed: bool,
+    closed: bool, hold: tuple[int, float] | None, saving_share: float | None,
 ) -> None:  # fmt: skip
     """In a fresh process: what `python SCRIPT ARGUMENTS < /dev/null > OUT 2> ERR` does."""
+    from pt4al.base import processes
+    from pt4al.run import run_folder
+
     os.setsid()  # a process group of its own
     os.chdir(folder)
     del os.environ["PYTHONPATH"]
@@ -188,13 +193,24 @@ def be_the_script(
     if closed:
         os.close(1)
         sys.stdout = None
+    if hold:
+        processes.say = holding(processes.say, *hold)
     if saving_share is not None:
-        from pt4al.run import run_folder
-
         run_folder.SAVING_SHARE = saving_share
     sys.argv = [script, *arguments]
     sys.path[0] = str(Path(script).parent)
     runpy.run_path(script, run_name="__main__")
+
+
+def holding(say: Callable[[str], None], epochs: int, seconds: float) -> Callable[[str], None]:
+    def say_and_hold(text: str) -> None:
+        nonlocal epochs
+        say(text)
+        epochs -= " epoch " in text
+        if epochs == 0 and " epoch " in text:
+            time.sleep(seconds)
+
+    return say_and_hold
 
 
 def start_ranks(
@@ -245,8 +261,8 @@ def start_all(folder: Path, script: str, *flags: str, epochs: int = 1, **how) ->
 
 
 def stop_after(folder: Path, epochs: int, number: signal.Signals, *flags: str, **how) -> Started:
-    """Start main.py and send all of its processes a signal once it has printed so many epochs."""
-    started = start_all(folder, "main.py", *flags, epochs=epochs, **how)
+    """Start main.py and send all of its processes a signal when so many epochs are done."""
+    started = start_all(folder, "main.py", *flags, epochs=epochs, hold=(epochs, 60), **how)
     for process in started:
         process.send_signal(number)
     for process in started:

@@ -37,7 +37,7 @@ def test_help_that_nobody_reads(flag: str):
 
 def test_when_nobody_reads_any_more_the_last_epoch_is_saved(finished: Path, tmp_path: Path):
     folder = copy(finished, tmp_path, "main-confidence")
-    process = start(folder, "main.py")
+    process = start(folder, "main.py", hold=(1, 1))
     process.stdout.close()
     error = process.stderr.read()
     assert process.wait(60) == 128 + signal.SIGPIPE and not error, error
@@ -48,7 +48,7 @@ def test_when_nobody_reads_any_more_the_last_epoch_is_saved(finished: Path, tmp_
 
 def test_many_signals_at_once_are_quiet(finished: Path, tmp_path: Path):
     folder = copy(finished, tmp_path, "main-confidence")
-    process = start(folder, "main.py")
+    process = start(folder, "main.py", hold=(1, 1))
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
         process.send_signal(number)
     error = process.communicate(60)[1]

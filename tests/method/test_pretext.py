@@ -38,7 +38,7 @@ def test_a_second_rotation_run_does_not_touch_the_first_ones_weights(finished: P
 
 
 def test_two_runs_of_rotation_in_one_experiment_exclude_each_other(tmp_path: Path):
-    process = start(tmp_path, "rotation.py", "--run-name", "a", "--rotation-epochs", "50")
+    process = start(tmp_path, "rotation.py", "--run-name", "a", hold=(1, 60))
     done = run_tiny(tmp_path, "rotation.py", "--run-name", "b", status=2)
     process.kill()
     process.wait()
@@ -63,7 +63,7 @@ def test_a_refused_start_leaves_rotation_as_it_was_and_lost_weights_are_written_
 
 def test_an_interrupted_restart_leaves_no_old_weights(finished: Path, tmp_path: Path):
     folder = copy(finished, tmp_path)
-    process = start(folder, "rotation.py", "--restart", "--rotation-epochs", "50")
+    process = start(folder, "rotation.py", "--restart", hold=(1, 60))
     process.send_signal(signal.SIGTERM)
     says(process.communicate(60)[1], "without --restart")
     refused(folder, "make_batches.py", says="rotation.py")

@@ -45,9 +45,9 @@ def test_main_goes_on_exactly_after_a_signal(finished: Path, tmp_path: Path, num
     if not killed:
         assert len(process.stderr.read().strip().splitlines()) == 1
         state = load_checkpoint(folder / LAST)
-        assert (state["cycle"], state["finished_epoch"]) >= (1, 1)
+        assert (state["cycle"], state["finished_epoch"]) == (1, 1)
     assert differences(folder, finished)
-    assert epochs_of(run_tiny(folder, "main.py").stdout)[0] >= ((1, 1) if killed else (1, 2))
+    assert epochs_of(run_tiny(folder, "main.py").stdout)[0] == ((1, 1) if killed else (1, 2))
     assert differences(folder, finished) == []
 
 
@@ -78,7 +78,7 @@ def test_all_scripts_survive_kills_at_random_moments(finished: Path, tmp_path: P
     """A kill a script here; tests/stress/kill_and_resume.py does any number."""
     source, kills = random.Random(int(time.time())), 0
     for script in SCRIPTS:
-        kills += kill_until_done(tmp_path, script, [], 1, seconds=2, limit=1, source=source)
+        kills += kill_until_done(tmp_path, script, [], 1, seconds=1, limit=1, source=source)
     left_out = {name for name in content(finished) if "random" in name}
     assert set(differences(tmp_path, finished)) == left_out
     print(f"{kills} kills")
@@ -119,8 +119,8 @@ def test_a_metrics_file_cut_in_a_line_is_made_whole(finished: Path, stopped: Pat
 
 def test_a_second_process_is_refused_and_told_who_holds_the_folder(finished: Path, tmp_path: Path):
     folder = copy(finished, tmp_path, "main-confidence")
-    process = start(folder, "main.py", "--epochs", "500")
-    second = run_tiny(folder, "main.py", "--epochs", "500", status=2)
+    process = start(folder, "main.py", hold=(1, 60))
+    second = run_tiny(folder, "main.py", status=2)
     process.kill()
     process.wait()
     one_error(second.stderr, "main.py", f"process {process.pid} ")
