@@ -43,15 +43,13 @@ def read_losses(path: Path, key: Callable[[str], str] = by_last_three) -> tuple[
         except ValueError:
             raise UserError(f"{path} line {number}: {text[:40]!r} is not a number") from None
         if not 0 <= loss < float("inf"):
-            raise UserError(
-                f"{path} line {number}: a loss of {text} cannot be; rotation losses are finite and 0 or more"
-            )
+            raise UserError(f"{path} line {number}: the loss is {text}, but a loss is finite and 0 or more")
         texts.append(text)
         ids.append(image_id)
     if not ids:
         raise UserError(f"loss file {path} is empty")
     if twice := [image_id for image_id, count in Counter(map(key, ids)).items() if count > 1]:
-        raise UserError(f"image {twice[0]!r} stands twice in {path}, and {len(twice) - 1} others")
+        raise UserError(f"image {twice[0]!r} stands twice in {path}, as do {len(twice) - 1} others")
     return texts, ids
 
 

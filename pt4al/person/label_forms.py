@@ -146,7 +146,7 @@ def read_records(path: Path, records: list[Item], column: str) -> Iterator[Claim
     """JSON_MIN of Label Studio, metadata.jsonl: an object an image."""
     for place, record in records:
         if not isinstance(record, dict):
-            raise UserError(f"{place} is not an object: no export of Label Studio, and no metadata")
+            raise UserError(f"{place} is not an object: neither an export of Label Studio nor metadata")
     names = {name: None for _, record in records for name in record}
     if column not in names:
         found = ", ".join(names) or "nothing"
@@ -199,7 +199,7 @@ def read_tasks(path: Path, tasks: Iterable[Any], column: str | None) -> Iterator
         place = f"{path} task {task.get('id', number)}"
         data, annotations = task.get("data"), task.get("annotations", task.get("completions"))
         if not isinstance(data, dict) or not are_objects(annotations):
-            raise UserError(f"{place} has no data or annotations: no export of Label Studio")
+            raise UserError(f"{place} has no data or annotations: not an export of Label Studio")
         image = image_of(data, place)
         for annotation in annotations or [{}]:
             label = label_of(annotation, column, place)
@@ -216,7 +216,7 @@ def label_of(annotation: dict[str, Any], column: str | None, place: str) -> str:
         return ""
     results = annotation.get("result") or []
     if not are_objects(results):
-        raise UserError(f"{place}: its result is not a list of objects: no export of Label Studio")
+        raise UserError(f"{place}: its result is not a list of objects: not an export of Label Studio")
     answers: dict[str, list[Any]] = {}
     for result in results:
         value = result.get("value")

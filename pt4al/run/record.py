@@ -93,7 +93,7 @@ def compare(
     if differences:
         raise UserError(
             f"{where} was made with other parameters: {', '.join(differences)}. "
-            f"Use the same ones to resume, --restart to start over, or {instead} for another folder"
+            f"Give the same ones to resume, --restart to start over, or {instead} for another folder"
         )
 
 

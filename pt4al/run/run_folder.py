@@ -97,8 +97,8 @@ class RunFolder:
             known.append(record)
         if not known and (others := self._files()):
             raise UserError(
-                f"{others[0]} is there but no record of the run that it belongs to: move it away, give "
-                "another --run-name, or --restart to delete it"
+                f"{others[0]} exists without the record of its run: move it away, choose another "
+                "--run-name, or delete it with --restart"
             )
         for record in known:
             compare(record, ours, self.tables)

@@ -53,7 +53,7 @@ def score(
     scores = processes.add_up(rows).cpu()
     if not scores.isfinite().all():
         raise UserError(
-            "the network's outputs are not finite (NaN or infinity), so they rank nothing: train it again "
+            "the network's outputs are not finite (NaN or infinity), so they rank nothing: train again "
             "with a lower --lr and --restart"
         )
     return scores
