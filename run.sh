@@ -57,4 +57,4 @@ done
 
 step utils/show_batches.py "${arguments[@]}"
 step utils/plot_curves.py "runs/$experiment/main-$strategy"
-step utils/generate_acc_curves.py "${runs[@]}" --baseline main-random --out "figures/${name:-$preset}.png" --title "${name:-$preset}, $seeds seed(s)"
+step utils/generate_acc_curves.py "${runs[@]}" --baseline main-random --out "figures/${name:-$preset}.png" --title "${name:-$preset}, seeds: $seeds"

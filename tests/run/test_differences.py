@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from made_runs import make_record, make_run, make_runs
 
@@ -21,8 +21,6 @@ from pt4al.run.differences import (
     t_interval,
     t_test,
 )
-
-unhurried = settings(deadline=None)  # a machine may be busy
 
 # --- statistics
 
@@ -47,7 +45,6 @@ def test_sign_flips_are_exact():
     assert sign_flip(np.array([1.0, -2.0, -3.0])) == 4 / 8
 
 
-@unhurried
 @given(st.lists(st.integers(-10_000, 10_000), min_size=1, max_size=8))
 def test_sign_flips_count_every_tie(points: list[int]):
     """Hundredths of a point, counted once in whole numbers and once as the floats that files hold."""
@@ -59,7 +56,6 @@ def test_sign_flips_count_every_tie(points: list[int]):
     assert sign_flip(values[::-1]) == expected and expected * 2**n >= min(2, 2**n)
 
 
-@unhurried
 @given(st.lists(st.integers(-10_000, 10_000).map(lambda x: x / 100), min_size=2, max_size=20))
 def test_intervals_turn_with_the_sign(points: list[float]):
     x = np.array(points)
@@ -75,7 +71,6 @@ def test_holm_by_hand():
     assert holm([0.6, 0.7]) == [1, 1] and holm([0.2]) == [0.2] and holm([]) == []
 
 
-@unhurried
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_raises_and_keeps_the_order(p: list[float]):
     adjusted = holm(p)
