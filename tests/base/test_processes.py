@@ -162,7 +162,7 @@ def test_torchrun(finished: Path, tmp_path: Path):
     assert process.returncode != 0
     # Whichever is first: the other process finds that one is lost, or torchrun stops it.
     assert "process 0 of 2" in error or "SIGTERM" in error
-    assert epochs_of(run_tiny(tmp_path, "main.py", *flags, processes=2).stdout)[0] > (1, 0)
+    assert epochs_of(run_tiny(tmp_path, "main.py", *flags, processes=2).stdout)[0] > (0, 4)  # the fifth
     table = rows(tmp_path / RUN / "metrics.csv")
     assert [row["labels"] for row in table[::6]] == [
         row["labels"] for row in rows(finished / RUN / "metrics.csv")[::3]
