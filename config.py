@@ -7,7 +7,8 @@ What a run used is stored in its `config.json`. "Paper" is Yi et al., ECCV 2022;
 the authors' repository; "ours" is neither.
 
 An option is added here and nowhere else: a field with its default, the scripts that use it, and its
-text. Flag, checks, `--help` and the records of runs follow from that.
+text. Flag, checks, `--help` and the records of runs follow from that, and docs/configuration.md by
+`python tests/docs/test_docs.py`.
 """
 
 from dataclasses import dataclass, field, replace
