@@ -33,7 +33,7 @@ def option(
         scripts: those that use it.
         text: what `--help` says of it.
         group: heading for this field and those below it.
-        how: it says where or how to compute, not what, so a run can be resumed with another value.
+        how: it says where, how or how long to compute, not what, so a run can be resumed with another value.
         limits: of a number: `least` and `most` are allowed themselves, `above` and `below` are not.
     """
     known = {"scripts": scripts, "text": " ".join(text.split()), "group": group, "how": how, "limits": limits}
@@ -118,8 +118,8 @@ class Config:
     first_pick: str = option("interval", MAIN | MAIN_PT4AL, text="""
         How cycle 0 chooses, before there is a classifier. interval: at even intervals of loss rank
         (paper). random: random sampling. typiclust: typical by the features of rotation.py (ours).""")
-    cycles: int = option(10, MAIN, least=1, most=10**6, text="""
-        Active-learning cycles (paper: 10).""")
+    cycles: int = option(10, MAIN, how=True, least=1, most=10**6, text="""
+        Active-learning cycles (paper: 10). A finished run resumes with more.""")
     labels_per_cycle: int | None = option(None, MAIN | MAIN_PT4AL, least=1, most=10**9, text="""
         Images labeled per cycle. none: a fifth of a batch (paper: 1,000 of 5,000).""")
     test_labels: int = option(0, CLASSIFIER, least=0, most=10**9, text="""

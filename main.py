@@ -45,7 +45,7 @@ def main() -> None:
     batches, made_from = find_batches(config, pool) if needs_batches else ([], {})
     # Hardest first, where that is known.
     everything = [i for batch in batches for i in batch] or pool.eligible(range(len(pool)))
-    k = labels_per_cycle(config, len(everything), batches if by_batch else [], config.cycles)
+    k = labels_per_cycle(config, pool, len(everything), batches if by_batch else [], config.cycles)
 
     needs_pretext = "pretext" in {STRATEGIES[x].looks_at for x in (config.first_pick, config.strategy)}
     pretext = load_pretext(config, pool) if needs_pretext else None

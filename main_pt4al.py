@@ -35,7 +35,7 @@ def main() -> None:
         candidates = batches[config.cold_start_batch]
     else:
         batches, made_from, candidates = [], {}, pool.eligible(range(len(pool)))
-    k = labels_per_cycle(config, len(pool), batches, cycles=1)
+    k = labels_per_cycle(config, pool, len(candidates), batches, cycles=1)
     strategy = STRATEGIES[config.first_pick]
     pretext = load_pretext(config, pool) if strategy.looks_at == "pretext" else None
 

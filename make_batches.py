@@ -65,7 +65,7 @@ def compute_losses(config: Config, device: torch.device) -> tuple[list[str], lis
     pretext = load_pretext(config, pool)
     scores = rotation_scores(pretext.net, pool, pretext.mean, pretext.std, config)
     processes.say(f"{len(pool)} images, rotation accuracy {100 * scores[:, 1].mean():.2f} %")
-    inputs = {"data": pool.fingerprint(), "weights": pretext.digest}
+    inputs = {"data": pool.fingerprint(), "weights": pretext.digest, "pretext_made_from": pretext.made_from}
     return [str(loss) for loss in scores[:, 0].tolist()], pool.ids, inputs
 
 

@@ -38,7 +38,7 @@ def main() -> None:
 
     with RunFolder(config, "rotation.py", "rotation") as run:
         processes.from_main(lambda: claim_weights(config, run.name, inputs))
-        run.open(inputs, pool)
+        run.open(inputs, pool, best)
         if not run.state.finished:
             train_cycle(net, rotation_task(config, pool, mean, std), run)
             trained = run.state.best
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def claim_weights(config: Config, run_name: str, inputs: dict[str, str]) -> None:
-    """Lock the experiment's rotation.pth, and refuse if another run owns it. --restart deletes it, and
+    """Lock the experiment's rotation.pth, and refuse if another run owns it. --restart
     replaces released weights that were put in its place.
 
     Raises:
@@ -78,15 +78,14 @@ def claim_weights(config: Config, run_name: str, inputs: dict[str, str]) -> None
             f"{path} is of run {owner}, and an experiment has one pretext network: use another --experiment"
         )
     if config.restart:
-        path.unlink()
-    elif owner is None:
+        return  # the run deletes it with what else it wrote
+    if owner is None:
         raise UserError(
             f"{path} was not written by this code, or is damaged: make_batches.py can use released weights "
             "as they are; --restart replaces them, --experiment takes another folder"
         )
-    else:
-        ours = make_record(config, "rotation.py", run_name, inputs)
-        compare(check_record(record, path), ours, path, "--experiment")
+    ours = make_record(config, "rotation.py", run_name, inputs)
+    compare(check_record(record, path), ours, path, "--experiment")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,12 @@ DIRECTORY = 0x10  # of a zip entry's attributes
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write next to `path`, flush to disk, rename over it: a reader sees the old file or the new
-    one. A link of that name is replaced, never followed."""
+    one. A link of that name is replaced, never followed.
+
+    Raises:
+        UserError: it lies in a folder that this process held, and holds no longer.
+    """
+    check_held(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # One name a file: what a kill leaves, the next run replaces.
     part = path.with_name(f".{path.name}.part")
@@ -178,8 +183,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 # --- folders in use
 
-# A lock ends with its object, so they are kept for as long as the process lives.
-HELD: list[filelock.FileLock] = []
+# By folder its lock, which ends with its object, and what `which_file` says of it.
+HELD: dict[Path, tuple[filelock.FileLock, tuple[int, int] | None]] = {}
 
 
 def lock_folder(folder: Path) -> None:
@@ -201,4 +206,21 @@ def lock_folder(folder: Path) -> None:
     holder.unlink(missing_ok=True)  # never written through a link
     with open(holder, "x") as file:
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-    HELD.append(lock)
+    HELD[folder] = lock, which_file(folder / ".lock")
+
+
+def which_file(path: Path) -> tuple[int, int] | None:
+    """What tells a file from every other that there is; None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def check_held(path: Path) -> None:
+    """Raise a UserError if a folder above `path` that this process holds was deleted or moved away: what
+    has its name now may be of another process, which holds it as rightly."""
+    for folder, (_, lock) in HELD.items():
+        if folder in path.parents and which_file(folder / ".lock") != lock:
+            raise UserError(f"{folder} was deleted or replaced while this run worked: it stops")

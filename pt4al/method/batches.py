@@ -98,7 +98,8 @@ def find_batches(config: Config, pool: Images) -> tuple[list[list[int]], dict[st
     out part of the pool are said, and batches made from other images than the pool's.
 
     Raises:
-        UserError: the batches are not whole, or their record disagrees with `config`.
+        UserError: the batches are not whole, their record disagrees with `config`, or the experiment's
+            pretext network is another now.
     """
     folder = config.loss_dir
     note = folder / "made_from.json"
@@ -107,6 +108,7 @@ def find_batches(config: Config, pool: Images) -> tuple[list[list[int]], dict[st
         raise UserError(f"make_batches.py did not finish {folder}: run it again")
     if record:
         check_origin(config, record, folder)
+        check_pretext_of(record, folder, config.checkpoint_dir / "rotation.pth")
     batches = read_batches(folder, config.num_batches, pool.positions_by_key(), pool.key)
     digest = hashlib.sha256(repr(batches).encode()).hexdigest()
     files = {path.name: sha256_of(path) for path in batch_files(folder)}
@@ -156,6 +158,16 @@ def check_origin(config: Config, record: Record, folder: Path) -> None:
                 f"{folder} was made with {name} {was}, not {now}: give --{name.replace('_', '-')} {was}, "
                 "or make other batches under another --experiment"
             )
+
+
+def check_pretext_of(record: Record, folder: Path, weights: Path) -> None:
+    """Raise a UserError where batches were made by other weights than the experiment has now."""
+    was = record["inputs"].get("weights")
+    if was is not None and weights.is_file() and sha256_of(weights) != was:
+        raise UserError(
+            f"{folder} was made from other weights than {weights} holds now: give make_batches.py --restart, "
+            "or put back the weights that the batches were made from"
+        )
 
 
 def batch_files(folder: Path) -> list[Path]:

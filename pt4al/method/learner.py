@@ -22,25 +22,29 @@ from pt4al.train.seeding import generator
 from pt4al.train.training import train_cycle
 
 
-def labels_per_cycle(config: Config, pool_size: int, batches: list[list[int]], cycles: int) -> int:
-    """A fifth of a batch unless the configuration says otherwise.
+def labels_per_cycle(
+    config: Config, pool: Images, available: int, batches: list[list[int]], cycles: int
+) -> int:
+    """A fifth of a batch unless the configuration says otherwise: the same for all methods, so not a fifth
+    of those images of a batch that may be chosen.
 
     Args:
-        batches: those that the cycles choose from, one each; empty where they choose from the pool.
+        available: images that the cycles may choose, all together.
+        batches: those that they choose from, one each; empty where they choose from all that is available.
 
     Raises:
-        UserError: a batch, or the pool, holds too few images.
+        UserError: a batch, or what is available, holds too few images.
     """
-    size = min(map(len, batches), default=pool_size // config.num_batches)
+    size = len(pool.eligible(range(len(pool)))) // config.num_batches
     k = config.labels_per_cycle or max(1, size // 5)
-    if batches and k > size:
+    if batches and k > (size := min(map(len, batches))):
         raise UserError(
             f"labels_per_cycle is {k} but a batch holds {size} images: lower it"
             + (", or use --candidates all" if cycles > 1 else "")
         )
-    if k * cycles > pool_size:
+    if k * cycles > available:
         raise UserError(
-            f"labels_per_cycle is {k} and cycles is {cycles}, but the pool holds {pool_size} images"
+            f"labels_per_cycle is {k} and cycles is {cycles}, but the pool holds {available} images"
         )
     return k
 
@@ -74,7 +78,7 @@ class Learner:
         data = self.classification.description["data"]
         inputs = {"data": data, "test_data": test.fingerprint(), **(made_from or {})}
         if self.pretext:
-            inputs["pretext"] = self.pretext.digest
+            inputs |= {"pretext": self.pretext.digest, "pretext_made_from": self.pretext.made_from}
         resumed = run.open(inputs, pool)
         if common := len(pool.pixel_hashes() & test.pixel_hashes()):
             processes.say(f"warning: {common} images of the pool are in the test set too, pixel for pixel")
@@ -93,6 +97,9 @@ class Learner:
             self.use(self.oracle.answer(trained, self.logits))
             self.net.load_state_dict(self.chosen()["net"] if self.finished else run.state.net)
         self.mend_weights()
+        if self.finished and self.cycle < self.cycles - 1:
+            processes.say(f"{run.tables} had {self.cycle + 1} cycles and resumes: {self.cycles} in all")
+            run.finish_cycle(self.chosen()["net"])
         self.was_finished = self.finished
         if self.finished:
             processes.say(f"{run.tables} is finished: nothing to do; --restart starts over")

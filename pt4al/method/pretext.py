@@ -3,7 +3,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -93,12 +93,14 @@ class Pretext(NamedTuple):
     Attributes:
         mean, std: the constants that its images were normalized with, a number a channel.
         digest: SHA-256 of the file.
+        made_from: the parameters that it was trained with; None of released weights.
     """
 
     net: nn.Module
     mean: list[float]
     std: list[float]
     digest: str
+    made_from: dict[str, Any] | None
 
 
 def find_pretext(config: Config, instead: str = "") -> Path:
@@ -135,7 +137,8 @@ def load_pretext(config: Config, pool: Images) -> Pretext:
         )
     elif constants != (mean, std):
         processes.say(f"{path} was made with mean and std {constants}, not {mean, std}: they are used")
-    return Pretext(net, *constants, digest)
+    record = checkpoint.get("record")
+    return Pretext(net, *constants, digest, record["parameters"] if record else None)
 
 
 def pretext_features(pretext: Pretext, pool: Images, positions: Tensor, config: Config) -> Tensor:

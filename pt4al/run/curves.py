@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pt4al.base.console import UserError
+from pt4al.run.record import cycles_of
 from pt4al.run.runs import KINDS, Run, differing, made_otherwise, other_test_images, read_run, read_table
 
 CURVE_COLUMNS = (
@@ -103,7 +104,7 @@ def notes_of_runs(curves: list[Curve]) -> list[str]:
         if unknown := ", ".join(str(run.path) for run in curve.runs if not run.record):
             notes.append(f"no config.json in {unknown}: seed unknown, settings not compared")
         records = [run.record for run in curve.runs if run.record]
-        planned = [r["parameters"].get("cycles", 0) for r in records if r["script"] == "main.py"]
+        planned = [cycles_of(record) for record in records]
         wanted = max([len(run.labels) for run in curve.runs] + planned, default=0)
         if curve.runs and (points := len(curve.labels)) < wanted:
             path = next(run.path for run in curve.runs if len(run.labels) == points)

@@ -9,6 +9,7 @@ beside batch files, and how two records are compared.
 """
 
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Collection
@@ -25,8 +26,9 @@ VERSION = 3  # of records and of what holds them; raise it when what they hold c
 READABLE = (2, 3)  # versions whose runs can be compared with each other; VERSION is one of them
 Record = dict[str, Any]
 
-# The digest `batches` covers them; hashes of files may differ in line ends only.
-NOT_COMPARED = {"batches_made_from", "files"}
+# Digests cover them; hashes of files may differ in line ends only.
+NOT_COMPARED = {"batches_made_from", "pretext_made_from", "files"}
+HOW = {f.name for f in fields(Config) if f.metadata["how"]}
 
 
 def make_record(config: Config, script: str, run: str, inputs: dict[str, Any]) -> Record:
@@ -36,7 +38,7 @@ def make_record(config: Config, script: str, run: str, inputs: dict[str, Any]) -
     parameters = {
         f.name: getattr(config, f.name)
         for f in fields(Config)
-        if script in f.metadata["scripts"] and not f.metadata["how"]
+        if script in f.metadata["scripts"] and f.name not in HOW
     }
     if "precision" in parameters:
         chosen = processes.choose_precision(config.precision, processes.choose_device(config.device))
@@ -88,13 +90,23 @@ def compare(
     differences = [
         f"{name} (was {shorten(was.get(name))}, now {shorten(now.get(name))})"
         for name in sorted(set(was) | set(now))
-        if was.get(name) != now.get(name) and name not in NOT_COMPARED
+        if was.get(name) != now.get(name) and name not in NOT_COMPARED | HOW
     ]
     if differences:
         raise UserError(
             f"{where} was made with other parameters: {', '.join(differences)}. "
             f"Give the same ones to resume, --restart to start over, or {instead} for another folder"
         )
+
+
+def cycles_of(content: dict[str, Any]) -> int:
+    """The cycles that a run of main.py was asked for last, by its config.json; 0: of another script, or it
+    does not say. Older records name them among the parameters."""
+    if content.get("script") != "main.py":
+        return 0
+    others = content.get("other_parameters")
+    cycles = {**(others if isinstance(others, dict) else {}), **content["parameters"]}.get("cycles")
+    return cycles if isinstance(cycles, int) else 0
 
 
 def shorten(value: Any) -> str:
@@ -136,10 +148,19 @@ def code_version() -> str:
 
 def git(*arguments: str) -> str | None:
     """The output of a git command in this repository, None where there is no git or no
-    repository."""
+    repository.
+
+    Not of one around it, nor of one that the environment names (as in a hook). That another user owns
+    it does not matter: its code is running already.
+    """
     root = Path(__file__).parents[2]
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "-c", f"safe.directory={root}", "-C", root, *arguments]
     try:
-        done = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False,
+            env={**outside, "GIT_CEILING_DIRECTORIES": str(root.parent)},
+        )  # fmt: skip
     except FileNotFoundError:
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -16,11 +16,18 @@ from typing import Any
 from config import Config
 from pt4al.base import processes
 from pt4al.base.console import Stopped, UserError
-from pt4al.base.files import load_checkpoint, lock_folder, read_json, save_checkpoint, write_json
+from pt4al.base.files import (
+    check_held,
+    load_checkpoint,
+    lock_folder,
+    read_json,
+    save_checkpoint,
+    write_json,
+)
 from pt4al.data.images import Images
-from pt4al.run.record import Record, check_record, compare, environment, make_record
+from pt4al.run.record import HOW, Record, check_record, compare, cycles_of, environment, make_record
 from pt4al.run.state import State, from_content, to_content
-from pt4al.run.tables import Seconds, read_seconds, table_files, write_labeled, write_tables
+from pt4al.run.tables import RESULTS, Seconds, read_seconds, table_files, write_labeled, write_tables
 
 # Of the time, at most: a fast GPU ends an epoch sooner than a disk takes weights.
 SAVING_SHARE = 0.02
@@ -46,6 +53,8 @@ class RunFolder:
         self.state = State()
         self.seconds: Seconds = {}
         self.record: Record = {}
+        self.machines: dict[str, Any] = {}
+        self.num_cycles = config.cycles if script == "main.py" else 1
         self.pool: Images | None = None
 
     def __enter__(self) -> "RunFolder":
@@ -69,30 +78,34 @@ class RunFolder:
 
     # --- at the start
 
-    def open(self, inputs: dict[str, Any], pool: Images) -> bool:
+    def open(self, inputs: dict[str, Any], pool: Images, result: Path | None = None) -> bool:
         """Compare the folder's records with ours and take up the state that it holds; whether there is one.
 
         Args:
             inputs: hashes of the data and of the files used, for the record.
             pool: names what is labeled.
+            result: what the run writes elsewhere.
 
         Raises:
-            UserError: it was made with other parameters or inputs, or the processes read different inputs.
+            UserError: it was made with other parameters or inputs, by another script, or its state is lost;
+                or the processes read different inputs.
         """
         processes.check_same(inputs, "data or batches")
         self.pool = pool
-        self.record, state = processes.from_main(lambda: self._open(inputs))
+        self.record, state = processes.from_main(lambda: self._open(inputs, result))
         self.state = state or State()
         return state is not None
 
-    def _open(self, inputs: dict[str, Any]) -> tuple[Record, State | None]:
+    def _open(self, inputs: dict[str, Any], result: Path | None) -> tuple[Record, State | None]:
         ours = make_record(self.config, self.script, self.name, inputs)
         stored = self.tables / "config.json"
         if self.config.restart:
+            self._check_script(stored)
             self._set_aside(inputs, stored)
-            self._delete()
-        known = [check_record(read_json(stored), stored)] if stored.exists() else []
-        state, record = self._read_state()
+            self._delete(result)
+        content = read_json(stored) if stored.exists() else None
+        known = [check_record(content, stored)] if stored.exists() else []
+        state, record, machines = self._read_state()
         if state is not None:
             known.append(record)
         if not known and (others := self._files()):
@@ -102,36 +115,75 @@ class RunFolder:
             )
         for record in known:
             compare(record, ours, self.tables)
+        if state is None and (lost := self._results(result)):
+            raise UserError(
+                f"{lost[0]} is the result of a run whose state {self.last} is not there: copy that file "
+                "here too, choose another --run-name, or start over with --restart"
+            )
+        self._check_cycles(content, state)
         for code in {record["code"] for record in known} - {ours["code"]}:
             processes.say(
                 f"note: {self.tables} was begun by version {code} of this code, this is {ours['code']}"
             )
         record = known[-1] if known else ours  # of the code that began the run
         self.seconds = read_seconds(self.tables) if state else {}
-        if state is not None and state.finished:
+        done = state is not None and state.finished and state.cycle + 1 >= self.num_cycles
+        if done:
             self.previous.unlink(missing_ok=True)
-        if not stored.exists() or not (state and state.finished):
-            self._write_record(stored, record, ours, begun=state is not None)
+        if content is None or not done or cycles_of(content) not in (0, self.num_cycles):
+            machines = (content or machines) if state else {}
+            self.machines = self._write_record(stored, record, ours, machines, done)
         return record, state
 
-    def _write_record(self, path: Path, record: Record, ours: Record, begun: bool) -> None:
-        """config.json: the record, every other parameter, the machine, and the other versions of
-        the code, and machines, that went on with the run."""
-        known = read_json(path) if path.exists() else {}
-        others = {k: v for k, v in asdict(self.config).items() if k not in (*record["parameters"], "restart")}
+    def _check_cycles(self, content: dict[str, Any] | None, state: State | None) -> None:
+        """Raise a UserError if the run is to have fewer cycles than it was begun with (`content`: of
+        config.json). A finished run may be given more, and one that was but not begun again, fewer again."""
+        done = state.cycle + 1 if state else 1
+        was = done if (state and state.finished) or content is None else max(done, cycles_of(content))
+        if self.num_cycles < was:
+            raise UserError(
+                f"{self.tables} was made with cycles {was}, not {self.num_cycles}, and cycles may only grow: "
+                f"give --cycles {was}, --restart to start over, or another --run-name"
+            )
+
+    def _write_record(
+        self, path: Path, record: Record, ours: Record, machines: dict[str, Any], done: bool
+    ) -> dict[str, Any]:
+        """config.json: the record, where and how it is computed, the machine, and the other versions of
+        the code, and machines, that went on with the run. Returns what it says of machines.
+
+        Args:
+            machines: what was said of them before; empty where the run begins.
+            done: nothing is left to compute on this one.
+        """
+        others = {name: value for name, value in asdict(self.config).items() if name in HOW - {"restart"}}
         here = environment(self.config)
-        made_with = (known.get("made_with") if begun else None) or here
-        content = {**record, "other_parameters": others, "made_with": made_with}
+        made_with = machines.get("made_with", here)
         changed = [
             f"{k} {v}" for k, v in here.items() if not k.startswith("git_") and v != made_with.get(k, v)
         ]
-        later = list(known.get("went_on_with", []))
-        if changed or ours["code"] != record["code"]:
+        later = list(machines.get("went_on_with", []))
+        if not done and (changed or ours["code"] != record["code"]):
             later.append(", ".join([ours["code"], *changed]))
-        if later:
-            content["went_on_with"] = list(dict.fromkeys(later))
-        if content != known:
-            write_json(path, content)
+        machines = {"made_with": made_with, **({"went_on_with": list(dict.fromkeys(later))} if later else {})}
+        write_json(path, {**record, "other_parameters": others, **machines})
+        return machines
+
+    def _check_script(self, stored: Path) -> None:
+        """Raise a UserError if the run to be deleted is of another script, as far as its files tell."""
+        for path in (stored, self.last, self.previous):
+            try:
+                content = (read_json if path == stored else load_checkpoint)(path)
+            except UserError:  # missing, or damaged, which --restart is for
+                continue
+            content = content if isinstance(content, dict) else {}
+            script = (content.get("record") or content).get("script", self.script)
+            if script != self.script:
+                raise UserError(
+                    f"{self.tables} is a run of {script}, which {self.script} does not delete: choose "
+                    "another --run-name, or move it away"
+                )
+            return
 
     def _set_aside(self, inputs: dict[str, Any], stored: Path) -> None:
         """Answers in to_label.csv outlive --restart, but not for other images."""
@@ -145,9 +197,9 @@ class RunFolder:
             os.replace(path, aside := path.with_name("to_label_of_other_images.csv"))
             processes.say(f"{path} belongs to other images: renamed to {aside.name}")
 
-    def _delete(self) -> None:
+    def _delete(self, result: Path | None) -> None:
         """Delete what this class and its callers write, by name: other files are not ours."""
-        for path in (*self._files(), self.tables / "config.json"):
+        for path in (*self._files(), self.tables / "config.json", *([result] if result else [])):
             path.unlink(missing_ok=True)
 
     def _files(self) -> list[Path]:
@@ -156,9 +208,14 @@ class RunFolder:
         weights = [x for x in sorted(self.weights.glob("*.pth")) if re.fullmatch(pattern, x.name)]
         return [*weights, *table_files(self.tables)]
 
-    def _read_state(self) -> tuple[State | None, Record]:
-        """The state in last.pth and its record, or in the one before it where last.pth is missing or damaged
-        (which is said)."""
+    def _results(self, result: Path | None) -> list[Path]:
+        """Those that are there only where a state was saved before."""
+        results = [path for path in self._files() if path.suffix == ".pth" or path.name in RESULTS]
+        return results + ([result] if result and result.exists() else [])
+
+    def _read_state(self) -> tuple[State | None, Record, dict[str, Any]]:
+        """The state in last.pth, its record and its machines, or in the one before it where last.pth is
+        missing or damaged (which is said)."""
         problems = []
         for path in (self.last, self.previous):
             if not path.exists():
@@ -175,10 +232,11 @@ class RunFolder:
                 processes.say(f"{'; '.join(problems)}; resuming from {path}")
             self.last_is_whole = path == self.last
             self.saved = state.position
-            return state, record
+            machines = content.get("machines")
+            return state, record, machines if isinstance(machines, dict) else {}
         if problems:
             raise UserError(f"{'; '.join(problems)}; no whole state is left: use --restart to start over")
-        return None, {}
+        return None, {}, {}
 
     # --- while it runs
 
@@ -192,15 +250,21 @@ class RunFolder:
         self.write_tables()
 
     def save(self) -> None:
-        """Write the state, after every table that follows from it, unless it is on disk, or empty."""
-        state = self.state
+        """Write the state, after every table that follows from it (but for the first), unless it is on disk,
+        or empty."""
+        state, first = self.state, self.saved is None
         if not processes.is_main() or state.position in (self.saved, State().position):
             return
         began = time.perf_counter()
-        self.write_tables()
+        if not first:
+            self.write_tables()
+        check_held(self.last)
         if self.last.exists() and self.last_is_whole:
             os.replace(self.last, self.previous)
-        save_checkpoint(self.last, {**to_content(state), "record": self.record})
+        content = {**to_content(state), "record": self.record, "machines": self.machines}
+        save_checkpoint(self.last, content)
+        if first:  # results without a state are of a run that lost it
+            self.write_tables()
         self.last_is_whole, self.saved = True, state.position
         self.saved_at = time.perf_counter()
         self.saving_seconds = self.saved_at - began

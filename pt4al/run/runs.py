@@ -13,10 +13,10 @@ import numpy as np
 
 from config import Config
 from pt4al.base.console import UserError
-from pt4al.run.record import READABLE, Record
+from pt4al.run.record import HOW, READABLE, Record
 
 KINDS = ("best", "last")  # the epochs of a cycle whose accuracy is kept
-FIELDS = {field.name for field in fields(Config)}
+FIELDS = {field.name for field in fields(Config)} - HOW
 READ_AS = ("img_size", "resize", "channel_order")  # digests of images are of their pixels as read
 
 
@@ -156,6 +156,9 @@ def settings(record: Record) -> dict[str, Any]:
     made_from = inputs.get("batches_made_from") or {}
     for name in {"sort", "num_batches", "losses"} & {*made_from}:
         shared[f"batches_made_from.{name}"] = made_from[name]
+    pretext = inputs.get("pretext_made_from") or made_from.get("pretext_made_from") or {}
+    for name in FIELDS & {*pretext} - {"seed", "precision"}:
+        shared[f"pretext.{name}"] = pretext[name]
     if not parameters.get("test_labels"):
         shared["test_data"] = inputs.get("test_data")
     if parameters.get("imbalance") in (None, 1):
@@ -167,18 +170,20 @@ def differing(a: Record, b: Record, of_one_method: bool = False) -> str:
     """The settings in which two runs differ, each with both values; empty where they agree.
 
     Left out is what follows from the method: fields of only one of two scripts (unless the runs are
-    meant to be of one method), how batches were made where one run has none; and digests of images
-    that were read in two ways. Of one method: precision, which is a matter of the machine, and
-    cycles, which says only where a run stops.
+    meant to be of one method), how batches were made where one run has none, how the pretext network was
+    trained where one has none or does not say; and digests of images
+    that were read in two ways. Of one method: precision, which is a matter of the machine.
     """
     ours, theirs = settings(a), settings(b)
     names = {*ours, *theirs}
     if of_one_method:
-        names -= {"precision", "cycles"}
+        names -= {"precision"}
     elif ours["script"] != theirs["script"]:
         names = {*ours} & {*theirs} - {"script"}
     if not all("batches" in record["inputs"] for record in (a, b)):
         names -= {name for name in names if name.startswith("batches_made_from.")}
+    if not all(any(x.startswith("pretext.") for x in both) for both in (ours, theirs)):
+        names -= {name for name in names if name.startswith("pretext.")}
     if any(ours.get(name) != theirs.get(name) for name in READ_AS):
         names -= {"data", "test_data"}
     pairs = {x: (ours.get(x, "absent"), theirs.get(x, "absent")) for x in sorted(names)}

@@ -20,11 +20,9 @@ PER_CLASS = ("cycle", "class", "support", "precision", "recall", "f1")
 ANSWERS = ("cycle", "asked", "labeled", "unsure", "unasked", "changed", "test_images", "accuracy_low",
            "accuracy_high")  # fmt: skip
 REVIEW = ("file_name", "label", "predicted", "probability", "cycle")
-NAMES = ("metrics.csv", "cycles.csv", "per_class.csv")
-# Of a pool that a person labels. to_label.csv may hold answers: it is not ours to delete.
-PERSONS = (
-    "answers.csv", "review.csv", "predictions.csv", "disagreements.csv", "to_label.json", "label_config.xml",
-)  # fmt: skip
+RESULTS = ("metrics.csv", "cycles.csv", "per_class.csv", "answers.csv", "review.csv", "predictions.csv")
+# What an annotator is asked. to_label.csv may hold answers: it is not ours to delete.
+REQUESTS = ("disagreements.csv", "to_label.json", "label_config.xml")
 
 Seconds = dict[tuple[int, int], float]  # by cycle and epoch
 
@@ -87,7 +85,7 @@ def table_files(folder: Path) -> list[Path]:
     """The files in `folder` that have the names of what `write_tables` writes."""
     pattern, inner = r"cycle_\d+\.(txt|csv)|test\.txt", sorted((folder / "labeled").glob("*"))
     picks = [path for path in inner if re.fullmatch(pattern, path.name)]
-    return [folder / name for name in (*NAMES, *PERSONS) if (folder / name).exists()] + picks
+    return [folder / name for name in (*RESULTS, *REQUESTS) if (folder / name).exists()] + picks
 
 
 def seconds_of(seconds: Seconds, cycle: int) -> float:

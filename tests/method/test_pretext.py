@@ -53,11 +53,13 @@ def test_a_refused_start_leaves_rotation_as_it_was_and_lost_weights_are_written_
     (folder / PRETEXT).unlink()
     says(run_tiny(folder, "rotation.py").stdout, "rotation.pth")
     assert differences(folder, finished) == []
-    for name in ("runs", "checkpoint"):
-        shutil.rmtree(folder / name / EXPERIMENT / "rotation")
+    shutil.rmtree(folder / f"checkpoint/{EXPERIMENT}/rotation")
+    refused(folder, "rotation.py", says=("last.pth", "--restart"))
+    shutil.rmtree(folder / f"runs/{EXPERIMENT}/rotation")
     done = run_tiny(folder, "rotation.py", "--lr", "0.01", status=2)
     one_error(done.stderr, "rotation.py", "rotation.pth", "lr (was 0.03, now 0.01)")
-    run_tiny(folder, "rotation.py")
+    refused(folder, "rotation.py", says=("rotation.pth", "last.pth", "--restart"))
+    run_tiny(folder, "rotation.py", "--restart")
     assert differences(folder, finished) == []
 
 
