@@ -1,6 +1,7 @@
 """An experiment has one pretext network: rotation.pth is of one run, whole, and of the settings that it is used
 with."""
 
+import json
 import shutil
 import signal
 from pathlib import Path
@@ -11,6 +12,8 @@ from shell import (
     EXPERIMENT,
     LOSS,
     POOL,
+    RANDOM_BASELINE,
+    RUN,
     WEIGHTS,
     copy,
     differences,
@@ -61,6 +64,21 @@ def test_a_refused_start_leaves_rotation_as_it_was_and_lost_weights_are_written_
     refused(folder, "rotation.py", says=("rotation.pth", "last.pth", "--restart"))
     run_tiny(folder, "rotation.py", "--restart")
     assert differences(folder, finished) == []
+
+
+def test_batches_of_weights_that_were_replaced_are_refused(finished: Path, tmp_path: Path):
+    folder = copy(finished, tmp_path, "main-confidence")
+    run_tiny(folder, "rotation.py", "--restart", "--rotation-epochs", "1")
+    for script in ("main.py", "main_pt4al.py"):
+        refused(folder, script, "--run-name", "new", says=("rotation.pth", "make_batches.py --restart"))
+    run_tiny(folder, "main.py", *RANDOM_BASELINE, "--cycles", "1", "--run-name", "other")  # it needs none
+    run_tiny(folder, "make_batches.py", "--restart")
+    run_tiny(folder, "main.py", "--cycles", "1")
+    record = json.loads((folder / RUN / "config.json").read_text())
+    assert record["inputs"]["batches_made_from"]["pretext_made_from"]["rotation_epochs"] == 1
+    assert "rotation_epochs" not in {**record["parameters"], **record["other_parameters"]}
+    shutil.rmtree(folder / "checkpoint")  # only loss/ was copied
+    run_tiny(folder, "main.py", "--cycles", "1", "--run-name", "new")
 
 
 def test_an_interrupted_restart_leaves_no_old_weights(finished: Path, tmp_path: Path):

@@ -1,6 +1,9 @@
 """What is deleted or replaced is what we wrote; what a finished run lost is written again, or named."""
 
+import json
+import math
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,8 @@ from shell import (
     says,
     start,
 )
+
+from pt4al.base.files import load_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.slow  # many starts of a script
 
@@ -45,6 +50,23 @@ def test_restart_follows_a_linked_folder_and_leaves_what_is_not_ours(finished: P
     elsewhere.rename(folder / COLD_START)
     left = {str(path.relative_to(folder)) for path in mine[1:]} | {f"{COLD_START}/mine.pth"}
     assert set(differences(folder, finished)) <= left
+
+
+def test_restart_does_not_delete_a_run_of_another_script(finished: Path, tmp_path: Path):
+    folder = copy(finished, tmp_path)
+    name = ["--run-name", "main-confidence", "--restart"]
+    for script in ("main_pt4al.py", "whole_dataset.py"):
+        refused(folder, script, *name, says=("main-confidence", "of main.py", "--run-name"))
+        (folder / RUN / "config.json").unlink(missing_ok=True)  # the state tells, too
+    refused(folder, "rotation.py", *name, says=("rotation.pth", "of run rotation"))
+
+
+def test_restart_replaces_a_damaged_record(finished: Path, tmp_path: Path):
+    folder = copy(finished, tmp_path)
+    (folder / RUN / "config.json").write_text("{")
+    refused(folder, "main.py", says=("config.json", "--restart"))
+    run_tiny(folder, "main.py", "--restart")
+    assert differences(folder, finished) == []
 
 
 # --- files of others
@@ -94,14 +116,54 @@ def test_weights_in_a_shared_folder_are_held_too(finished: Path, tmp_path: Path)
     one_error(done.stderr, "main.py", WEIGHTS, f"process {process.pid} ")
 
 
+@pytest.mark.parametrize("lost", ["runs", "checkpoint"])
+def test_a_run_whose_folder_was_deleted_writes_nothing_over_its_successor(
+    finished: Path, tmp_path: Path, lost: str
+):
+    folder = copy(finished, tmp_path, "main-confidence")
+    process = start(folder, "main.py", "--lr", "0.01", hold=(1, 60), saving_share=math.inf)
+    shutil.rmtree(folder / lost / EXPERIMENT / "main-confidence")
+    if lost == "checkpoint":  # a start that finds results without a state stops
+        refused(folder, "main.py", "--lr", "0.01", says="in use by")
+        shutil.rmtree(folder / "runs" / EXPERIMENT / "main-confidence")
+    else:
+        shutil.rmtree(folder / "checkpoint" / EXPERIMENT / "main-confidence")
+    run_tiny(folder, "main.py")
+    process.send_signal(signal.SIGTERM)  # it saves, or tries to
+    errors = process.communicate(60)[1]
+    assert process.returncode == 2
+    one_error(errors, "main.py", "main-confidence", "deleted or replaced")
+    assert differences(folder, finished) == []
+
+
 # --- what was lost
+
+
+@pytest.mark.parametrize("script", ["main.py", "main_pt4al.py", "whole_dataset.py", "rotation.py"])
+def test_results_whose_state_is_lost_are_not_replaced(finished: Path, tmp_path: Path, script: str):
+    """Only runs/ was copied, or all but the large file."""
+    name = {"main.py": "main-confidence", "main_pt4al.py": "cold-start-interval"}
+    run = f"{EXPERIMENT}/{name.get(script, script.removesuffix('.py').replace('_', '-'))}"
+    folder = copy(finished, tmp_path)
+    (folder / "checkpoint" / run / "last.pth").unlink()
+    refused(folder, script, says=("last.pth", "--restart", "--run-name"))
+    shutil.rmtree(folder / "checkpoint" / run)
+    refused(folder, script, says=("last.pth", "--restart", "--run-name"))
+    if script != "rotation.py":  # an experiment has one pretext network
+        run_tiny(folder, script, "--run-name", "other")
 
 
 def test_a_finished_run_writes_its_lost_tables_again(finished: Path, tmp_path: Path):
     folder = copy(finished, tmp_path)
+    record = folder / RUN / "config.json"
+    made_with = {**json.loads(record.read_text())["made_with"], "device": "an abacus"}
+    last = folder / WEIGHTS / "last.pth"
+    save_checkpoint(last, {**load_checkpoint(last), "machines": {"made_with": made_with}})
     shutil.rmtree(folder / RUN)
     assert epochs_of(run_tiny(folder, "main.py").stdout) == []
-    assert differences(folder, finished) == []
+    written = json.loads(record.read_text())
+    assert written["made_with"] == made_with and "went_on_with" not in written  # not this machine
+    assert differences(folder, finished) == [f"{WEIGHTS}/last.pth", f"{RUN}/config.json"]
 
 
 def test_what_a_finished_run_lost_is_written_again_or_named(finished: Path, tmp_path: Path):

@@ -17,8 +17,10 @@ from shell import (
     differences,
     epochs_of,
     one_error,
+    refused,
     rows,
     run_tiny,
+    says,
     start,
     stop_after,
 )
@@ -92,6 +94,36 @@ def test_the_comparison_can_fail(finished: Path, tmp_path: Path):
     different = differences(folder, finished)
     for name in ("main_0.pth", "last.pth", "metrics.csv", "config.json", "labeled/cycle_1.txt"):
         assert any(path.endswith(f"main-confidence/{name}") for path in different), name
+
+
+@pytest.mark.parametrize("select", ["last", "best"])
+def test_a_finished_run_that_is_given_more_cycles_equals_one_that_had_them_from_the_start(
+    finished: Path, tmp_path: Path, select: str
+):
+    flags = ["--select", select]
+    folder = copy(finished, tmp_path, "main-confidence")
+    run_tiny(folder, "main.py", *flags, "--cycles", "2")
+    done = run_tiny(folder, "main.py", *flags)
+    assert epochs_of(done.stdout)[0] == (2, 0)
+    says(done.stdout, "2 cycles", "3 in all")
+    if select == "last":
+        assert differences(folder, finished) == []
+        refused(folder, "main.py", *flags, "--cycles", "2", says="cycles 3, not 2")
+    else:
+        whole = copy(finished, tmp_path / "whole", "main-confidence")
+        run_tiny(whole, "main.py", *flags)
+        assert differences(folder, whole) == []
+
+
+def test_a_run_that_was_given_more_cycles_survives_a_kill_and_fewer_are_refused(
+    finished: Path, tmp_path: Path
+):
+    folder = copy(finished, tmp_path, "main-confidence")
+    run_tiny(folder, "main.py", "--cycles", "1")
+    stop_after(folder, 2, signal.SIGKILL, "--cycles", "2", saving_share=math.inf)
+    refused(folder, "main.py", "--cycles", "1", says="cycles 2, not 1")
+    assert epochs_of(run_tiny(folder, "main.py").stdout)[0] > (1, 0)
+    assert differences(folder, finished) == []
 
 
 @pytest.mark.parametrize("damage", ["a bit", "cut short"])

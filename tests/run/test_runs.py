@@ -133,6 +133,11 @@ def test_a_damaged_record_is_refused(tmp_path: Path, text: str, what: str):
 # --- what two runs differ in
 
 
+def pretext(**other: object) -> dict:
+    """Batches by a pretext network that was trained with these parameters."""
+    return {**MADE_FROM, "pretext_made_from": {"rotation_epochs": 15, "lr": 0.1, "seed": 0, **other}}
+
+
 @pytest.mark.parametrize(
     ("other", "said"),
     [
@@ -149,10 +154,13 @@ def test_a_damaged_record_is_refused(tmp_path: Path, text: str, what: str):
         ({"inputs": {"batches_made_from": {**MADE_FROM, "num_batches": 5}}}, "num_batches is 10 and 5"),
         ({"inputs": {"batches_made_from": {**MADE_FROM, "losses": "l1"}}}, "losses is absent and l1"),
         ({"inputs": {"batches_made_from": None}}, "sort is numeric and absent"),
+        ({"inputs": {"batches_made_from": pretext(lr=0.001)}}, "pretext.lr is 0.1 and 0.001"),
+        ({"inputs": {"pretext_made_from": {"rotation_epochs": 2}}}, "pretext.rotation_epochs is 15 and 2"),
     ],
 )
 def test_runs_that_are_not_seeds_of_one_method(other: dict, said: str):
-    assert said in differing(make_record(0), make_record(1, **other), of_one_method=True)
+    ours = make_record(0, inputs={"batches_made_from": pretext()})
+    assert said in differing(ours, make_record(1, **other), of_one_method=True)
 
 
 @pytest.mark.parametrize(
@@ -164,10 +172,11 @@ def test_runs_that_are_not_seeds_of_one_method(other: dict, said: str):
         ({"imbalance": 10}, {"inputs": {"data": "d1"}}),
         ({"test_labels": 50}, {"inputs": {"test_data": "t1"}}),
         ({}, {"parameters": {"precision": "bf16", "cycles": 3}}),
+        ({}, {"inputs": {"batches_made_from": pretext(seed=1, precision="bf16")}}),
     ],
 )
 def test_what_follows_from_the_seed_or_the_machine_may_differ(shared: dict, other: dict):
-    ours = make_record(0, parameters=shared)
+    ours = make_record(0, parameters=shared, inputs={"batches_made_from": pretext()})
     theirs = make_record(1, **{**other, "parameters": {**shared, **other.get("parameters", {})}})
     assert differing(ours, theirs, of_one_method=True) == ""
 
