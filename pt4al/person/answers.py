@@ -162,9 +162,11 @@ class Annotator:
         new = {*labeled[-1], *(self.pool.drawn if cycle == 0 else ())}
         earlier = len(set(missing) - new)
         test = len(set(missing) & set(self.pool.drawn) & new)
+        bill = cycle == 0 and self.run.num_cycles > 1
         parts = [
             f"cycle {cycle} waits for {len(missing) - earlier} of {len(new)} labels",
             f"{test} of them to test by" if test else "",
+            f"{len(new) + (self.run.num_cycles - 1) * len(labeled[0])} in all cycles" if bill else "",
             f"and {earlier} of earlier cycles" if earlier else "",
         ]
         if (self.tables / "disagreements.csv").exists():

@@ -10,6 +10,7 @@ import os
 import re
 import time
 from dataclasses import asdict, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -186,16 +187,27 @@ class RunFolder:
             return
 
     def _set_aside(self, inputs: dict[str, Any], stored: Path) -> None:
-        """Answers in to_label.csv outlive --restart, but not for other images."""
-        asked, path = self.tables / "asked.txt", self.tables / "to_label.csv"
-        if not asked.exists() or not stored.exists():
+        """Answers in to_label.csv outlive --restart. Those to images of another folder get a name of their
+        own, which nothing replaces."""
+        path = self.tables / "to_label.csv"
+        if not path.exists():
             return
-        if check_record(read_json(stored), stored)["inputs"].get("data") == inputs["data"]:
-            return
-        asked.unlink()
-        if path.exists():
-            os.replace(path, aside := path.with_name("to_label_of_other_images.csv"))
-            processes.say(f"{path} belongs to other images: renamed to {aside.name}")
+        try:
+            content = read_json(stored)
+            if content["inputs"].get("data") == inputs["data"]:
+                return
+            was, now = content["other_parameters"]["data_dir"], self.config.data_dir
+            if Path(was).resolve() == Path(now).resolve():
+                return  # photographs were added or removed: rows of those that are gone are left alone
+        except (UserError, KeyError, TypeError, AttributeError, ValueError):
+            pass  # --restart is for a damaged record, too
+        names = (f"to_label_of_other_images{f'-{i}' if i > 1 else ''}.csv" for i in count(1))
+        aside = next(path.with_name(name) for name in names if not path.with_name(name).exists())
+        os.rename(path, aside)
+        processes.say(
+            f"{path} belongs to other images: renamed to {aside.name}; answers in it come back by "
+            f"python utils/convert_labels.py import {aside} --data-dir PHOTOS"
+        )
 
     def _delete(self, result: Path | None) -> None:
         """Delete what this class and its callers write, by name: other files are not ours."""

@@ -31,7 +31,7 @@ from photographs import (
     waits,
 )
 from PIL import Image
-from shell import RANDOM_BASELINE, Started, content, epochs_of, one_error, rows, run, says
+from shell import RANDOM_BASELINE, Started, content, differences, epochs_of, one_error, rows, run, says
 
 from config import Config
 from loader import load_images
@@ -267,6 +267,29 @@ def test_restart_keeps_the_answers_in_to_label_csv(asked: Path):
     assert {row["file_name"] for row in rows(path)} == {*names[:4]}
 
 
+def test_a_finished_run_that_is_given_more_cycles_asks_on(work: Path, tmp_path: Path):
+    whole = copied(work, tmp_path / "whole")
+    assert until_done(whole) == 2
+    assert until_done(work, "--cycles", "1") == 1 and (work / RUN / "predictions.csv").exists()
+    waits(own(work, status=3), 1, 10, 10)
+    assert until_done(work) == 1
+    assert differences(work, whole) == []
+
+
+def test_all_methods_label_as_many_images_by_default(untested: Path):
+    """Also where copies, and images to test by, leave one batch fewer to choose from than another."""
+    pool, first = untested / "photos/pool", (untested / "loss/own/batch_0.txt").read_text().split()
+    for name in first[1:10]:
+        shutil.copy(untested / "photos" / first[0], untested / "photos" / name)
+    flags = ["--test-labels", "5", "--labels-per-cycle", "none"]
+    for others in ([], RANDOM_BASELINE):
+        own(untested, "main.py", *flags, *others, status=3)
+        own(untested, "main_pt4al.py", *flags, *others[2:4], status=3)
+    picks = sorted((untested / "runs/own").glob("*/labeled/cycle_0.txt"))
+    eligible = len(list(pool.iterdir())) - 9 - 5
+    assert [len(path.read_text().split()) for path in picks] == [eligible // 5 // 5] * 4
+
+
 def test_labels_that_change_while_a_cycle_trains_take_effect_at_the_next(asked: Path):
     """A run stopped in cycle 1 is resumed with the labels that it began the cycle with."""
     flags = ["--cycles", "3", "--epochs", "4"]
@@ -396,7 +419,24 @@ def test_answers_to_a_list_of_other_images_are_set_aside(asked: Path):
     done = own(asked, "main.py", "--data-dir", "other", "--restart", status=3)
     says(done.stdout, "to_label_of_other_images.csv")
     assert len(waiting(asked)) == 10
-    assert path.with_name("to_label_of_other_images.csv").read_bytes() == kept
+    own(asked, "main.py", "--restart", status=3)  # the other folder was a slip
+    aside = path.with_name("to_label_of_other_images.csv")
+    assert aside.read_bytes() == kept and path.with_name("to_label_of_other_images-2.csv").exists()
+    run(asked, "utils/convert_labels.py", "import", str(aside), "--data-dir", "photos")
+    own(asked, status=3)  # cycle 1
+    assert (asked / RUN / "labeled/cycle_1.txt").exists()
+
+
+def test_answers_outlive_photographs_that_come_and_go(asked: Path):
+    path, truth, names = asked / RUN / "to_label.csv", truth_of(asked), waiting(asked)
+    answers = {name: truth[name] for name in names[:4]}
+    path.write_text("file_name,label\n" + "".join(f"{a},{b}\n" for a, b in answers.items()))
+    for i in range(2):
+        Image.new("RGB", (20, 20), (i, 0, 0)).save(asked / f"photos/pool/new{i}.png")
+        flags = ["--candidates", "all", "--first-pick", "random"]  # there are no batches of the new ones
+        own(asked, "main.py", "--restart", *flags, status=3)
+        kept = {row["file_name"]: row["label"] for row in rows(path) if row["label"]}
+        assert kept == answers
 
 
 def test_annotators_of_to_label_csv_keep_their_names(asked_plain: Path):
@@ -422,7 +462,7 @@ def test_a_test_set_is_drawn_first_and_the_same_for_all(untested: Path):
     flags = ["--test-labels", "40"]
     done = own(untested, "main.py", *flags, status=3)
     waits(done, 0, 50, 50)
-    says(done.stdout, " 40 ", "test")
+    says(done.stdout, " 40 ", "test", "60 in all cycles")
     test = (untested / RUN / "labeled/test.txt").read_text().split()
     assert waiting(untested)[:40] == test and len({*waiting(untested)}) == 50
     until_done(untested, *flags)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from shell import (
     LOSS,
     RANDOM_BASELINE,
+    ROOT,
     RUN,
     SCRIPTS,
     WEIGHTS,
@@ -25,6 +27,7 @@ from shell import (
 from config import DIGITS
 from pt4al.base.console import UserError
 from pt4al.base.files import load_checkpoint, save_checkpoint
+from pt4al.run import record
 from pt4al.run.record import VERSION, check_record, compare, make_record
 
 RECORD = make_record(DIGITS, "main.py", "main-confidence", {"data": "0" * 64})
@@ -36,6 +39,30 @@ def test_a_record_holds_what_its_script_uses_and_where_it_says_what():
     assert parameters["precision"] in ("bf16", "float32")  # not `auto`
     assert not {"rotation_epochs", "losses", "cold_start_batch"} & parameters.keys()  # of other scripts
     assert not {"threads", "device", "data_dir", "run_name", "restart"} & parameters.keys()  # where and how
+
+
+def test_the_code_is_that_of_this_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Not that of one that git is pointed to, as in a hook, nor of one around it."""
+    here, other = record.code_version(), tmp_path / "other"
+    subprocess.run(["git", "init", "-q", str(other)], check=True)
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    assert record.code_version() == here and "(" in here
+    module = other / "pt4al/pt4al/run/record.py"
+    module.parent.mkdir(parents=True)
+    monkeypatch.setattr(record, "__file__", str(module))
+    assert record.git("rev-parse", "--git-dir") is None
+
+
+def test_another_user_may_own_the_repository(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    here, run = record.code_version(), subprocess.run
+
+    def with_owner(command: list[str], env: dict[str, str], **how: Any) -> subprocess.CompletedProcess:
+        return run(command, env={**env, "GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}, **how)
+
+    assert run(["git", "-C", ROOT, "rev-parse"], capture_output=True, check=False).returncode != 0
+    monkeypatch.setattr(subprocess, "run", with_owner)
+    assert record.code_version() == here and "(" in here
 
 
 def test_more_than_a_record_may_be_read():
