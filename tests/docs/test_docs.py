@@ -75,8 +75,8 @@ def configuration_page() -> str:
         *wrapped(
             f"{', '.join(how[:-1])} and {how[-1]} say where or how to compute, not what, so a run can be resumed "
             "with other values. But another `experiment` or `run_name` is another run, `restart` starts over, "
-            "`losses` must hold the same losses, and another `device` must leave `precision` as it was. Another "
-            "value of any other field that its script uses is an error (exit status 2)."
+            "`losses` must hold the same losses, `cycles` may only grow, and another `device` must leave "
+            "`precision` as it was. Another value of any other field that its script uses is an error (exit status 2)."
         ),
         "",
         "This page is made from `config.py` by `python tests/docs/test_docs.py`: do not edit it.",
