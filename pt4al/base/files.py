@@ -50,6 +50,7 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
 def write_text(path: Path, text: str) -> None:
     """As `write_bytes`, in UTF-8 (names that are none keep their bytes); a file that holds this text
     already stays as it is."""
+    check_held(path)
     data = text.encode("utf-8", "surrogateescape")
     if not path.is_file() or path.read_bytes() != data:
         write_bytes(path, data)

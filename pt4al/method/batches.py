@@ -108,7 +108,7 @@ def find_batches(config: Config, pool: Images) -> tuple[list[list[int]], dict[st
         raise UserError(f"make_batches.py did not finish {folder}: run it again")
     if record:
         check_origin(config, record, folder)
-        check_pretext_of(record, folder, config.checkpoint_dir / "rotation.pth")
+        check_pretext_of(record, folder, config.checkpoint_dir)
     batches = read_batches(folder, config.num_batches, pool.positions_by_key(), pool.key)
     digest = hashlib.sha256(repr(batches).encode()).hexdigest()
     files = {path.name: sha256_of(path) for path in batch_files(folder)}
@@ -160,10 +160,17 @@ def check_origin(config: Config, record: Record, folder: Path) -> None:
             )
 
 
-def check_pretext_of(record: Record, folder: Path, weights: Path) -> None:
-    """Raise a UserError where batches were made by other weights than the experiment has now."""
-    was = record["inputs"].get("weights")
-    if was is not None and weights.is_file() and sha256_of(weights) != was:
+def check_pretext_of(record: Record, folder: Path, checkpoints: Path) -> None:
+    """Raise a UserError where batches were made by other weights than the experiment has now, or is about
+    to have. Where only batches were copied, they are taken as they are."""
+    was, weights = record["inputs"].get("weights"), checkpoints / "rotation.pth"
+    if was is None:
+        return
+    if not weights.exists() and (last := checkpoints / "rotation" / "last.pth").exists():
+        raise UserError(
+            f"{folder} was made from {weights}, which is not there, but {last} is: give rotation.py again"
+        )
+    if weights.exists() and sha256_of(weights) != was:
         raise UserError(
             f"{folder} was made from other weights than {weights} holds now: give make_batches.py --restart, "
             "or put back the weights that the batches were made from"

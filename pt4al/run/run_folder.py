@@ -28,7 +28,14 @@ from pt4al.base.files import (
 from pt4al.data.images import Images
 from pt4al.run.record import HOW, Record, check_record, compare, cycles_of, environment, make_record
 from pt4al.run.state import State, from_content, to_content
-from pt4al.run.tables import RESULTS, Seconds, read_seconds, table_files, write_labeled, write_tables
+from pt4al.run.tables import (
+    BEFORE_A_STATE,
+    Seconds,
+    read_seconds,
+    table_files,
+    write_labeled,
+    write_tables,
+)
 
 # Of the time, at most: a fast GPU ends an epoch sooner than a disk takes weights.
 SAVING_SHARE = 0.02
@@ -222,7 +229,7 @@ class RunFolder:
 
     def _results(self, result: Path | None) -> list[Path]:
         """Those that are there only where a state was saved before."""
-        results = [path for path in self._files() if path.suffix == ".pth" or path.name in RESULTS]
+        results = [path for path in self._files() if path.name not in BEFORE_A_STATE]
         return results + ([result] if result and result.exists() else [])
 
     def _read_state(self) -> tuple[State | None, Record, dict[str, Any]]:

@@ -154,7 +154,7 @@ def settings(record: Record) -> dict[str, Any]:
     shared = {name: parameters[name] for name in FIELDS & {*parameters} - {"seed"}}
     shared["script"] = record["script"]
     made_from = inputs.get("batches_made_from") or {}
-    for name in {"sort", "num_batches", "losses"} & {*made_from}:
+    for name in {"sort", "num_batches", "losses", "data"} & {*made_from}:
         shared[f"batches_made_from.{name}"] = made_from[name]
     pretext = inputs.get("pretext_made_from") or made_from.get("pretext_made_from") or {}
     for name in FIELDS & {*pretext} - {"seed", "precision"}:
@@ -163,6 +163,8 @@ def settings(record: Record) -> dict[str, Any]:
         shared["test_data"] = inputs.get("test_data")
     if parameters.get("imbalance") in (None, 1):
         shared["data"] = inputs.get("data")
+    else:
+        shared.pop("batches_made_from.data", None)
     return shared
 
 
@@ -185,7 +187,7 @@ def differing(a: Record, b: Record, of_one_method: bool = False) -> str:
     if not all(any(x.startswith("pretext.") for x in both) for both in (ours, theirs)):
         names -= {name for name in names if name.startswith("pretext.")}
     if any(ours.get(name) != theirs.get(name) for name in READ_AS):
-        names -= {"data", "test_data"}
+        names -= {"data", "test_data", "batches_made_from.data"}
     pairs = {x: (ours.get(x, "absent"), theirs.get(x, "absent")) for x in sorted(names)}
     return ", ".join(f"{x} is {u!s:.24} and {v!s:.24}" for x, (u, v) in pairs.items() if u != v)
 

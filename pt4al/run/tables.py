@@ -23,6 +23,7 @@ REVIEW = ("file_name", "label", "predicted", "probability", "cycle")
 RESULTS = ("metrics.csv", "cycles.csv", "per_class.csv", "answers.csv", "review.csv", "predictions.csv")
 # What an annotator is asked. to_label.csv may hold answers: it is not ours to delete.
 REQUESTS = ("disagreements.csv", "to_label.json", "label_config.xml")
+BEFORE_A_STATE = {*REQUESTS, "cycle_0.txt", "test.txt"}  # what may be there when the first state is saved
 
 Seconds = dict[tuple[int, int], float]  # by cycle and epoch
 

@@ -87,6 +87,7 @@ def test_an_interrupted_restart_leaves_no_old_weights(finished: Path, tmp_path: 
     process.send_signal(signal.SIGTERM)
     says(process.communicate(60)[1], "without --restart")
     refused(folder, "make_batches.py", says="rotation.py")
+    refused(folder, "main.py", "--run-name", "new", says=("rotation.pth", "rotation.py again"))
 
 
 def test_released_weights_are_not_replaced(finished: Path, tmp_path: Path):

@@ -133,9 +133,13 @@ def test_a_damaged_record_is_refused(tmp_path: Path, text: str, what: str):
 # --- what two runs differ in
 
 
-def pretext(**other: object) -> dict:
+def pretext(data: str | None = None, **other: object) -> dict:
     """Batches by a pretext network that was trained with these parameters."""
-    return {**MADE_FROM, "pretext_made_from": {"rotation_epochs": 15, "lr": 0.1, "seed": 0, **other}}
+    return {
+        **MADE_FROM,
+        **({"data": data} if data else {}),
+        "pretext_made_from": {"rotation_epochs": 15, "lr": 0.1, "seed": 0, **other},
+    }
 
 
 @pytest.mark.parametrize(
@@ -154,6 +158,7 @@ def pretext(**other: object) -> dict:
         ({"inputs": {"batches_made_from": {**MADE_FROM, "num_batches": 5}}}, "num_batches is 10 and 5"),
         ({"inputs": {"batches_made_from": {**MADE_FROM, "losses": "l1"}}}, "losses is absent and l1"),
         ({"inputs": {"batches_made_from": None}}, "sort is numeric and absent"),
+        ({"inputs": {"batches_made_from": pretext(data="d1")}}, "batches_made_from.data is absent and d1"),
         ({"inputs": {"batches_made_from": pretext(lr=0.001)}}, "pretext.lr is 0.1 and 0.001"),
         ({"inputs": {"pretext_made_from": {"rotation_epochs": 2}}}, "pretext.rotation_epochs is 15 and 2"),
     ],
