@@ -2,9 +2,9 @@
 
 import  adds what FILE_OR_FOLDER says to PHOTOS/labels.csv. It may be
           *.json        an export of Label Studio: JSON or JSON_MIN
-          *.csv, *.tsv  a table with a column file_name (also: filename, image,
-                        image_id, id, path) and one of labels, as from Label
-                        Studio, Kaggle, or metadata.csv of Hugging Face
+          *.csv, *.tsv  a table with a column that names images of the pool and
+                        one of labels, as from Label Studio, Kaggle, or
+                        metadata.csv of Hugging Face
           *.jsonl       metadata.jsonl of Hugging Face
           a folder      FOLDER/CLASS/*, or with train/, test/, val/ above the
                         classes: copies of the images, links, or they themselves
@@ -60,6 +60,7 @@ from pt4al.person.labels import (
     decoded,
     doubts_first,
     editing,
+    finder,
     one_line,
     read_classes,
 )
@@ -104,6 +105,13 @@ class Pool:
             return self.position_of[key]
         alike = [i for i in self.named.get(stem(key), ()) if nfc(by_path(self.files[i])) == nfc(key)]
         return alike[0] if len(alike) == 1 else None
+
+    def find(self, text: str) -> str | None:
+        """Which image a text of a table names, by path or name: a `Find`."""
+        path = path_in(text)
+        i = self.by_path(path)
+        found = self.named.get(stem(path), []) if i is None else [i]
+        return None if not found else by_path(self.files[found[0]]) if len(found) == 1 else ""
 
     @cached_property
     def real(self) -> dict[Path, int]:
@@ -206,7 +214,7 @@ def by_content(path: Path, pool: Pool, found: list[int], name: str, clashes: boo
 def bring_in(options: argparse.Namespace) -> None:
     pool = Pool(options.data_dir)
     classes = frozenset(read_classes(options.data_dir))
-    said = read_source(options.source, options.label_column)
+    said = read_source(options.source, pool.find, options.label_column, options.image_column)
     said = [s._replace(annotator=s.annotator or clean(options.annotator)) for s in said]
     labeled = [s for s in said if s.label]
     new: dict[tuple[int, str], Claim] = {}
@@ -229,7 +237,7 @@ def bring_in(options: argparse.Namespace) -> None:
     first = next((one_line(f"{s.image} ({s.place})") for s in strange.values()), "")
     if strange and not new:
         raise UserError(f"none of {len(strange)} images is in {pool.photos}/pool, the first: {first}")
-    with editing(options.data_dir) as file:
+    with editing(options.data_dir, finder(pool.position_of)) as file:
         count = merge(new, pool, file, classes, options.replace)
     if strange:
         print(f"{len(strange)} images are not in {pool.photos}/pool, the first: {first}")
@@ -445,6 +453,7 @@ def main() -> None:
     add("--data-dir", type=Path, required=True, metavar="PHOTOS", help="the folder with pool/")
     add("--annotator", default="", metavar="NAME", help="who says so, where the file names nobody")
     add("--label-column", metavar="NAME", help="where the labels stand (default: label)")
+    add("--image-column", metavar="NAME", help="where the images stand (default: where they are of the pool)")
     add("--replace", action="store_true", help="change labels that stand in labels.csv")
     out = actions.add_parser("export", help="make a data set of what is labeled")
     add = out.add_argument

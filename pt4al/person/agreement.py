@@ -7,7 +7,16 @@ from pathlib import Path
 
 from pt4al.base.console import UserError
 from pt4al.data.ids import by_path
-from pt4al.person.labels import UNSURE, LabelFile, below_pool, check_class, check_known, one_line
+from pt4al.person.labels import (
+    UNSURE,
+    Find,
+    LabelFile,
+    below_pool,
+    check_class,
+    check_known,
+    finder,
+    one_line,
+)
 
 
 @dataclass
@@ -25,13 +34,19 @@ class Answers:
     notes: list[str] = field(default_factory=list)
 
 
-def read_answers(files: Iterable[Path], position_of: dict[str, int], classes: Sequence[str]) -> Answers:
+def read_answers(
+    files: Iterable[Path],
+    position_of: dict[str, int],
+    classes: Sequence[str],
+    find: Find | None = None,
+) -> Answers:
     """Read label files as one.
 
     Args:
         files: those that are not there are left out.
         position_of: pool position by id key (`Images.positions_by_key`).
         classes: those of classes.txt, or none: any name is a class.
+        find: of the whole pool, where `position_of` has a part of it.
 
     Raises:
         UserError: names the line: an unknown class, or two classes for one image by one person.
@@ -40,11 +55,11 @@ def read_answers(files: Iterable[Path], position_of: dict[str, int], classes: Se
     strange: list[str] = []
     both: set[int] = set()
     named: dict[int, str] = {}
-    known, checked = frozenset(classes), {UNSURE}
+    known, checked, find = frozenset(classes), {UNSURE}, find or finder(position_of)
     for path in files:
         if not path.exists():
             continue
-        for row in LabelFile(path).rows():
+        for row in LabelFile(path, find).rows():
             if not row.label:
                 continue
             place = f"{path} line {row.line}"

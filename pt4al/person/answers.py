@@ -20,7 +20,7 @@ from pt4al.data.ids import by_path, sort_classes
 from pt4al.data.images import Images, LabeledSet
 from pt4al.person import label_studio
 from pt4al.person.agreement import Answers, read_answers
-from pt4al.person.labels import UNSURE, LabelFile, clean, read_classes
+from pt4al.person.labels import UNSURE, LabelFile, clean, finder, read_classes
 from pt4al.run.run_folder import RunFolder
 from pt4al.run.state import CycleLabels
 
@@ -134,8 +134,9 @@ class Annotator:
         """to_label.csv with what waits, and below it the answers that stand in it alone, as they were
         written; the same for Label Studio; and what annotators disagree on."""
         path, shared = self.tables / "to_label.csv", self.folder / "labels.csv"
-        known = {row[1:] for row in LabelFile(shared).rows()} if shared.exists() else set()
-        file = LabelFile(path, create=True)
+        find = finder(self.position_of)
+        known = {row[1:] for row in LabelFile(shared, find).rows()} if shared.exists() else set()
+        file = LabelFile(path, find, create=True)
         kept = [
             line
             for row, line in zip(file.rows(), file.lines, strict=True)

@@ -21,6 +21,7 @@ from pt4al.person.labels import (
     add_class,
     below_pool,
     editing,
+    finder,
     read_classes,
 )
 
@@ -143,6 +144,26 @@ def test_a_fault_while_editing_writes_nothing(tmp_path: Path):
         file.answer("pool/a.jpg", "cat")
         _ = 1 / 0
     assert (tmp_path / "labels.csv").read_text() == TABLE
+
+
+def test_the_column_that_names_images_is_the_one_with_images_of_the_pool(tmp_path: Path):
+    """Also where an answer is added; two that name different ones are refused."""
+    numbered = {f"pool/{i}": i for i in range(1, 5)}
+    path, find = tmp_path / "labels.csv", finder(numbered)
+    for text in (
+        "nr,picture,label\n1,pool/3.png,a\n2,4.png,b\n",
+        "id,path,label\n8,3.png,a\n9,pool/4.png,b\n",
+    ):
+        path.write_text(text)
+        with editing(tmp_path, find) as file:
+            file.answer("pool/1.png", "c", "me")
+        _, *lines = path.read_text().splitlines()
+        assert lines == [*(f"{line}," for line in text.splitlines()[1:]), ",pool/1.png,c,me"]
+        assert read_answers([path], numbered, ()).labels == {3: "a", 4: "b", 1: "c"}
+    for name in ("path", "picture"):
+        path.write_text(f"id,{name},label\n1,x/3.png,a\n2,4.png,b\n")
+        with user_error("labels.csv line 2", "'1' (id)", f"'x/3.png' ({name})", "file_name"):
+            read_answers([path], numbered, ())
 
 
 FIELDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=5)

@@ -264,6 +264,71 @@ def test_tables_of_other_tools(photos: Path, tmp_path: Path, name: str, text: st
     assert imported(told)[:3] == [2, 0, 0]
 
 
+# Images are called 1.png to 6.png, and rows come in another order.
+ORDER = [3, 1, 2, 6, 4, 5]
+NUMBERED = {f"{i}.png": "ab"[i % 2] for i in ORDER}
+
+
+def table(form: str, **columns: list) -> str:
+    """A table in one of the forms that are read; `label` is by `ORDER`."""
+    columns |= {"label": [NUMBERED[f"{i}.png"] for i in ORDER]}
+    records = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    if form in ("csv", "tsv"):
+        delimiter = "," if form == "csv" else "\t"
+        return "".join(delimiter.join(map(str, x)) + "\n" for x in [columns, *(x.values() for x in records)])
+    if form == "jsonl":
+        return "".join(json.dumps(record) + "\n" for record in records)
+    if form == "json":
+        return json.dumps(records)
+    return json.dumps([
+        {"id": i, "data": record, "annotations": [choice(record.pop("label"))]}
+        for i, record in enumerate(records, 1)
+    ])  # fmt: skip
+
+
+PATHS = [f"pool/{i}.png" for i in ORDER]
+ROW_NUMBERS = list(range(1, 7))
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv", "json", "jsonl", "tasks"])
+def test_the_column_that_names_images_is_found_by_its_values(
+    tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch, refuse: Callable[..., None]
+):
+    photos = make_photos(tmp_path / "photos", list(NUMBERED))
+    name = f"x.{form.replace('tasks', 'json')}"
+
+    def brings(*flags: str, **columns: list) -> None:
+        (tmp_path / name).write_text(table(form, **columns))
+        (photos / "labels.csv").unlink(missing_ok=True)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["x", "import", name, *flags, "--data-dir", "photos"])
+        program().main()
+        assert labels(photos) == NUMBERED
+        (photos / "labels.csv").unlink()
+
+    brings(nr=ROW_NUMBERS, bild=PATHS)  # of any name
+    brings(id=[100 * i for i in ROW_NUMBERS], path=[f"/data/upload/3/0ab1c2d3-{i}.png" for i in ORDER])
+    brings(id=ROW_NUMBERS, file_name=PATHS, path=PATHS)  # file_name says so
+    brings(annotation_id=ROW_NUMBERS, id=ROW_NUMBERS, photo=PATHS)  # tasks of Label Studio
+    brings(image_id=ORDER, width=[1] * 6, path=[f"else/x{i}.png" for i in ORDER])
+    brings("--image-column", "path", id=ROW_NUMBERS, path=PATHS)
+    for other in ("id", "picture"):
+        numbers = ROW_NUMBERS if other == "id" else [f"{i}.png" for i in ROW_NUMBERS]
+        (tmp_path / name).write_text(table(form, **{other: numbers, "path": PATHS}))
+        refuse(
+            tmp_path,
+            f"import {name}",
+            name,
+            f"{numbers[0]}' ({other})",
+            "'pool/3.png' (path)",
+            "--image-column",
+        )
+    if form != "tasks":
+        (tmp_path / name).write_text(table(form, file_name=[f"{i}.png" for i in ROW_NUMBERS], path=PATHS))
+        refuse(tmp_path, f"import {name}", "'1.png' (file_name)", "'pool/3.png' (path)")
+    refuse(tmp_path, f"import {name} --image-column y", name, " y")
+
+
 def test_a_class_by_number_is_text(photos: Path, tmp_path: Path):
     (tmp_path / "m.jsonl").write_text('{"file_name": "one.png", "label": 7}')
     convert(tmp_path, "import", "m.jsonl")
