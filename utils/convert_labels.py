@@ -6,8 +6,9 @@ import  adds what FILE_OR_FOLDER says to PHOTOS/labels.csv. It may be
                         one of labels, as from Label Studio, Kaggle, or
                         metadata.csv of Hugging Face
           *.jsonl       metadata.jsonl of Hugging Face
-          a folder      FOLDER/CLASS/*, or with train/, test/, val/ above the
-                        classes: copies of the images, links, or they themselves
+          a folder      FOLDER/CLASS/*, or with folders such as train/ above
+                        the classes: copies of the images, links, or they
+                        themselves
         An image is known by its path below PHOTOS/pool, else by its name, with
         or without ending, if one alone has it, else by its content; and where a
         file shows another image of the pool than its name says, by its content.
@@ -453,7 +454,7 @@ def main() -> None:
     add("--data-dir", type=Path, required=True, metavar="PHOTOS", help="the folder with pool/")
     add("--annotator", default="", metavar="NAME", help="who says so, where the file names nobody")
     add("--label-column", metavar="NAME", help="where the labels stand (default: label)")
-    add("--image-column", metavar="NAME", help="where the images stand (default: where they are of the pool)")
+    add("--image-column", metavar="NAME", help="what names the images (default: what is in the pool)")
     add("--replace", action="store_true", help="change labels that stand in labels.csv")
     out = actions.add_parser("export", help="make a data set of what is labeled")
     add = out.add_argument

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from pt4al.base import processes
 from pt4al.base.console import UserError
 from pt4al.data.ids import SUFFIXES
 from pt4al.person.labels import FILE_COLUMNS, Find, LabelFile, clean, decoded, image_columns, is_path
@@ -108,16 +109,35 @@ def folders_in(folder: Path) -> list[Path]:
 
 
 def read_folders(root: Path) -> Iterator[Claim]:
-    """FOLDER/CLASS/**, or FOLDER/train/CLASS/**, FOLDER/test/CLASS/** where all folders are splits
-    that hold folders alone."""
-    folders = folders_in(root)
-    if all(folder.name.lower() in SPLITS and not images_in(folder) for folder in folders):
-        folders = [inner for folder in folders for inner in folders_in(folder)]
-    found = [(folder, path) for folder in folders for path in images_below(folder)]
-    if not found:
+    """FOLDER/CLASS/**, with any folders above the classes: train/, test/, seg_train/seg_train/."""
+    found = list(class_folders(root, {root.resolve()}))
+    folders = [folder for folder, _ in found]
+    if all(folder.name.lower() in SPLITS for folder in folders):
         raise UserError(f"{root} holds no images in class folders: {root}/CLASS/*")
-    for folder, path in found:
-        yield Claim(str(path), path.relative_to(folder).as_posix(), clean(folder.name), copy=path)
+    (first, depth), *others = found
+    if odd := next((folder for folder, other in others if other != depth), None):
+        raise UserError(
+            f"{first} and {odd} hold images, but not at one depth: which are classes? "
+            "import the folder above them alone"
+        )
+    above = {folder.relative_to(root).parts[0] for folder in folders if folder.parent != root}
+    if above := sorted(name for name in above if name.lower() not in SPLITS):
+        processes.say(
+            f"no classes, as they hold folders alone: {', '.join(above[:5])} ({len(above)} in {root})"
+        )
+    for folder in folders:
+        for path in images_below(folder):
+            yield Claim(str(path), path.relative_to(folder).as_posix(), clean(folder.name), copy=path)
+
+
+def class_folders(root: Path, seen: set[Path], depth: int = 0) -> Iterator[tuple[Path, int]]:
+    """The folders below that hold images, and how deep they lie; what lies in those is of their class. A
+    folder that holds none is no class, whatever its name."""
+    for folder in folders_in(root):
+        if images_in(folder):
+            yield folder, depth
+        elif (real := folder.resolve()) not in seen:
+            yield from class_folders(folder, {*seen, real}, depth + 1)
 
 
 def or_beside(path: Path, find: Find) -> Find:
