@@ -64,6 +64,7 @@ from pt4al.person.labels import (
     finder,
     one_line,
     read_classes,
+    twins,
 )
 
 MOST_BYTES = 240  # of a file name
@@ -246,6 +247,8 @@ def bring_in(options: argparse.Namespace) -> None:
         print(f"{empty} entries hold no label: empty, or skipped")
     if by_class := Counter(s.label for s in new.values()).most_common(20):
         print("by class:", ", ".join(f"{n} {name}" for name, n in by_class))
+    for note in twins({row.label for row in file.rows()} - {"", UNSURE}):
+        print(f"note: {note}")
     print(
         f"{file.path}: {count['new']} labels are new, {count['same']} the same, "
         f"{count['replaced']} replaced, {len(strange) + empty} left out"

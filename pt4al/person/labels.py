@@ -417,8 +417,34 @@ def one_line(text: str) -> str:
     return " ".join(printable(text).split())
 
 
+def alike(name: str) -> str:
+    """What names of classes share that differ in case, in spaces, or as numbers are written: `1`, `1.0`,
+    `1,0` and `01`, which spreadsheets and pandas make of each other."""
+    text = "".join(name.casefold().split())
+    if not re.fullmatch(r"[+-]?[0-9]+([.,][0-9]*)?", text):
+        return text
+    whole, _, part = text.replace(",", ".").partition(".")
+    sign, digits = "-" * whole.startswith("-"), whole.lstrip("+-").lstrip("0") or "0"
+    return f"{sign}{digits}.{part.rstrip('0')}".rstrip(".")
+
+
+def twins(names: Iterable[str]) -> Iterator[str]:
+    """A line on the classes that may be one, if there are such."""
+    groups: dict[str, list[str]] = {}
+    for name in sorted(names):
+        groups.setdefault(alike(name), []).append(name)
+    found = [group for group in groups.values() if len(group) > 1]
+    if found:
+        (one, two, *_), more = found[0], len(found) - 1
+        hint = "pandas writes 1 as 1.0 where a cell is empty: read with dtype=str"
+        hint = f" ({hint})" if alike(one).lstrip("-").replace(".", "").isdecimal() else ""
+        rest = f", and {more} more such pairs" if more else ""
+        yield f"two classes, or one? {one!r} and {two!r}{rest}{hint}"
+
+
 def check_known(label: str, classes: Collection[str], place: str) -> None:
     if classes and label not in classes:
-        near = difflib.get_close_matches(label, classes, 1)
+        near = [name for name in classes if alike(name) == alike(label)]
+        near += difflib.get_close_matches(label, classes, 1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise UserError(f"{place}: {label!r} is not in classes.txt{hint}")

@@ -330,6 +330,15 @@ def test_the_column_that_names_images_is_found_by_its_values(
     refuse(tmp_path, f"import {name} --image-column y", name, " y")
 
 
+def test_classes_that_may_be_one_are_noted(photos: Path, tmp_path: Path):
+    """As pandas writes numbers where a cell is empty."""
+    label(photos, {"one.png": "1"})
+    (tmp_path / "x.csv").write_text("image,label\ntwo,1.0\n001,\na/dup,2.0\n")
+    told = convert(tmp_path, "import", "x.csv")
+    says(told, "note: ", "'1'", "'1.0'", "dtype=str")
+    assert labels(photos) == {"one.png": "1", "two.png": "1.0", "a/dup.png": "2.0"}
+
+
 def test_a_class_by_number_is_text(photos: Path, tmp_path: Path):
     (tmp_path / "m.jsonl").write_text('{"file_name": "one.png", "label": 7}')
     convert(tmp_path, "import", "m.jsonl")
