@@ -57,6 +57,7 @@ from pt4al.person.labels import (
     below_pool,
     check_class,
     check_known,
+    class_of_folder,
     clean,
     decoded,
     doubts_first,
@@ -374,7 +375,7 @@ def given_test(photos: Path) -> Iterator[Copy]:
     """The images of PHOTOS/test/CLASS/*."""
     taken: dict[str, set[str]] = defaultdict(set)
     for folder in folders_in(photos / "test") if (photos / "test").is_dir() else []:
-        label = clean(folder.name)
+        label = class_of_folder(folder)
         for path in images_in(folder):
             yield Copy(path, "test", label, untaken(path.name, taken[label]))
 

@@ -50,6 +50,7 @@ from pt4al.person.labels import (
     add_class,
     below_pool,
     check_class,
+    class_of_folder,
     doubts_first,
     editing,
     finder,
@@ -125,7 +126,7 @@ class Task:
         # As main.py reads them: this names the line that it would refuse.
         labels = read_answers(sources, self.position_of, classes, self.find).labels
         if not classes:
-            met = {row.label for row in rows} | {path.name for path in class_folders(self.photos)}
+            met = {row.label for row in rows} | {class_of_folder(path) for path in class_folders(self.photos)}
             classes = sort_classes(met - {"", UNSURE})
         if self.annotator:
             mine = [row for row in rows if row.annotator == self.annotator and row.label]

@@ -81,6 +81,17 @@ def check_class(name: str, where: str) -> None:
         raise UserError(f"{where}{name[:40]!r} is not a valid class name: one line, 200 letters at most")
 
 
+def class_of_folder(folder: Path) -> str:
+    """The class that a folder of PHOTOS/test stands for, however its disk spells it.
+
+    Raises:
+        UserError: no class can have this name.
+    """
+    name = clean(folder.name)
+    check_class(name, f"{folder}: ")
+    return name
+
+
 def is_letter(c: str) -> bool:
     """Whether a name may hold it: what prints, wide spaces, and the joiners that Persian, Hindi and
     emoji are written with."""

@@ -632,6 +632,9 @@ def test_the_test_set_of_the_photographs_goes_along(photos: Path, tmp_path: Path
     assert exported(told)[:3] == [7, 3, 3] and "note" not in told
     tests = {name for name in tree(tmp_path / "out") if name.startswith("test")}
     assert tests == {"test/001/one.png", "test/NA/x.jpg", "test/grün, hell/x.png"}
+    (photos / "test/?").mkdir()
+    error = convert(tmp_path, "export", "out2", status=2)
+    one_error(error, "convert_labels.py", "photos/test/?", "'?'")
 
 
 def test_what_keeps_an_export_from_being_read_is_noted(photos: Path, tmp_path: Path):
