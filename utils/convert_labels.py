@@ -2,12 +2,13 @@
 
 import  adds what FILE_OR_FOLDER says to PHOTOS/labels.csv. It may be
           *.json        an export of Label Studio: JSON or JSON_MIN
-          *.csv, *.tsv  a table with a column file_name (also: filename, image,
-                        image_id, id, path) and one of labels, as from Label
-                        Studio, Kaggle, or metadata.csv of Hugging Face
+          *.csv, *.tsv  a table with a column that names images of the pool and
+                        one of labels, as from Label Studio, Kaggle, or
+                        metadata.csv of Hugging Face
           *.jsonl       metadata.jsonl of Hugging Face
-          a folder      FOLDER/CLASS/*, or with train/, test/, val/ above the
-                        classes: copies of the images, links, or they themselves
+          a folder      FOLDER/CLASS/*, or with folders such as train/ above
+                        the classes: copies of the images, links, or they
+                        themselves
         An image is known by its path below PHOTOS/pool, else by its name, with
         or without ending, if one alone has it, else by its content; and where a
         file shows another image of the pool than its name says, by its content.
@@ -56,12 +57,15 @@ from pt4al.person.labels import (
     below_pool,
     check_class,
     check_known,
+    class_of_folder,
     clean,
     decoded,
     doubts_first,
     editing,
+    finder,
     one_line,
     read_classes,
+    twins,
 )
 
 MOST_BYTES = 240  # of a file name
@@ -104,6 +108,13 @@ class Pool:
             return self.position_of[key]
         alike = [i for i in self.named.get(stem(key), ()) if nfc(by_path(self.files[i])) == nfc(key)]
         return alike[0] if len(alike) == 1 else None
+
+    def find(self, text: str) -> str | None:
+        """Which image a text of a table names, by path or name: a `Find`."""
+        path = path_in(text)
+        i = self.by_path(path)
+        found = self.named.get(stem(path), []) if i is None else [i]
+        return None if not found else by_path(self.files[found[0]]) if len(found) == 1 else ""
 
     @cached_property
     def real(self) -> dict[Path, int]:
@@ -206,7 +217,7 @@ def by_content(path: Path, pool: Pool, found: list[int], name: str, clashes: boo
 def bring_in(options: argparse.Namespace) -> None:
     pool = Pool(options.data_dir)
     classes = frozenset(read_classes(options.data_dir))
-    said = read_source(options.source, options.label_column)
+    said = read_source(options.source, pool.find, options.label_column, options.image_column)
     said = [s._replace(annotator=s.annotator or clean(options.annotator)) for s in said]
     labeled = [s for s in said if s.label]
     new: dict[tuple[int, str], Claim] = {}
@@ -229,7 +240,7 @@ def bring_in(options: argparse.Namespace) -> None:
     first = next((one_line(f"{s.image} ({s.place})") for s in strange.values()), "")
     if strange and not new:
         raise UserError(f"none of {len(strange)} images is in {pool.photos}/pool, the first: {first}")
-    with editing(options.data_dir) as file:
+    with editing(options.data_dir, finder(pool.position_of)) as file:
         count = merge(new, pool, file, classes, options.replace)
     if strange:
         print(f"{len(strange)} images are not in {pool.photos}/pool, the first: {first}")
@@ -237,6 +248,8 @@ def bring_in(options: argparse.Namespace) -> None:
         print(f"{empty} entries hold no label: empty, or skipped")
     if by_class := Counter(s.label for s in new.values()).most_common(20):
         print("by class:", ", ".join(f"{n} {name}" for name, n in by_class))
+    for note in twins({row.label for row in file.rows()} - {"", UNSURE}):
+        print(f"note: {note}")
     print(
         f"{file.path}: {count['new']} labels are new, {count['same']} the same, "
         f"{count['replaced']} replaced, {len(strange) + empty} left out"
@@ -362,7 +375,7 @@ def given_test(photos: Path) -> Iterator[Copy]:
     """The images of PHOTOS/test/CLASS/*."""
     taken: dict[str, set[str]] = defaultdict(set)
     for folder in folders_in(photos / "test") if (photos / "test").is_dir() else []:
-        label = clean(folder.name)
+        label = class_of_folder(folder)
         for path in images_in(folder):
             yield Copy(path, "test", label, untaken(path.name, taken[label]))
 
@@ -445,6 +458,7 @@ def main() -> None:
     add("--data-dir", type=Path, required=True, metavar="PHOTOS", help="the folder with pool/")
     add("--annotator", default="", metavar="NAME", help="who says so, where the file names nobody")
     add("--label-column", metavar="NAME", help="where the labels stand (default: label)")
+    add("--image-column", metavar="NAME", help="what names the images (default: what is in the pool)")
     add("--replace", action="store_true", help="change labels that stand in labels.csv")
     out = actions.add_parser("export", help="make a data set of what is labeled")
     add = out.add_argument

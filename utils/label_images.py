@@ -42,14 +42,18 @@ from pt4al.base.files import read_json, write_lines
 from pt4al.data.decoding import eight_bits
 from pt4al.data.ids import FORMATS, by_path, sort_classes
 from pt4al.person.agreement import read_answers
+from pt4al.person.label_forms import images_below
 from pt4al.person.labels import (
     UNSURE,
+    Find,
     LabelFile,
     add_class,
     below_pool,
     check_class,
+    class_of_folder,
     doubts_first,
     editing,
+    finder,
     locked,
     read_classes,
 )
@@ -83,6 +87,7 @@ class Task:
     Attributes:
         photos: the folder of photographs.
         files: the images, as paths below it, in the order of the list.
+        find: which image of the whole pool a text names.
         name: a name of this list of images: a page that shows another one is out of date.
     """
 
@@ -96,7 +101,10 @@ class Task:
         if not self.annotator.isprintable() or len(self.annotator) > 200:
             raise UserError("--annotator: give a name in one line, 200 letters at most")
         self.photos = photos_of(run)
-        self.files = read_list(run)
+        pool = self.photos / "pool"
+        images = images_below(pool) if pool.is_dir() else ()
+        self.find = finder({key_of(str(path.relative_to(self.photos))) for path in images})
+        self.files = read_list(run, self.find)
         self.position_of = {key_of(file): i for i, file in enumerate(self.files)}
         whole = "\n".join([str(self.photos.resolve()), *self.files])
         self.name = hashlib.sha256(whole.encode("utf-8", "surrogateescape")).hexdigest()[:16]
@@ -113,12 +121,12 @@ class Task:
     def look(self) -> View:
         """As `view`, for who holds the lock."""
         sources = self.photos / "labels.csv", self.run / "to_label.csv"
-        rows = [row for path in sources if path.exists() for row in LabelFile(path).rows()]
+        rows = [row for path in sources if path.exists() for row in LabelFile(path, self.find).rows()]
         classes = read_classes(self.photos, least=1)
         # As main.py reads them: this names the line that it would refuse.
-        labels = read_answers(sources, self.position_of, classes).labels
+        labels = read_answers(sources, self.position_of, classes, self.find).labels
         if not classes:
-            met = {row.label for row in rows} | {path.name for path in class_folders(self.photos)}
+            met = {row.label for row in rows} | {class_of_folder(path) for path in class_folders(self.photos)}
             classes = sort_classes(met - {"", UNSURE})
         if self.annotator:
             mine = [row for row in rows if row.annotator == self.annotator and row.label]
@@ -128,7 +136,7 @@ class Task:
     def listed(self, index: int) -> set[str]:
         """What to_label.csv itself says of an image, in the name of this annotator."""
         path, key = self.run / "to_label.csv", key_of(self.files[index])
-        rows = LabelFile(path).rows() if path.exists() else ()
+        rows = LabelFile(path, self.find).rows() if path.exists() else ()
         return {x.label for x in rows if x.annotator == self.annotator and key_of(x.file) == key} - {""}
 
     def answer(self, index: int, label: str, before: str | None) -> View:
@@ -141,7 +149,7 @@ class Task:
             UserError: there is another answer by now, no such class, or labels.csv cannot be used;
                 nothing is written.
         """
-        with editing(self.photos) as file:
+        with editing(self.photos, self.find) as file:
             view = self.look()
             now = view.answers[index]
             if now not in (before, label):
@@ -225,13 +233,13 @@ def photos_of(run: Path) -> Path:
     return photos
 
 
-def read_list(run: Path) -> list[str]:
+def read_list(run: Path, find: Find) -> list[str]:
     """The images that a run waits for, in order, as paths below the folder of photographs."""
     path = run / "to_label.csv"
     if not path.exists():
         raise UserError(f"{run} waits for no labels: there is no {path.name}; main.py writes it")
     listed: dict[str, str] = {}
-    for row in LabelFile(path).rows():
+    for row in LabelFile(path, find).rows():
         file = below_pool(row.file)
         if not row.file or ".." in file.split("/"):
             raise UserError(f"{path} line {row.line}: {row.file!r} is not a path below pool/")

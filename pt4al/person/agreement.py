@@ -1,13 +1,28 @@
 """What label files say together: one answer an image, who disagrees, and how much."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 
 from pt4al.base.console import UserError
 from pt4al.data.ids import by_path
-from pt4al.person.labels import UNSURE, LabelFile, below_pool, check_class, check_known, one_line
+from pt4al.person.labels import (
+    UNSURE,
+    Find,
+    LabelFile,
+    below_pool,
+    check_class,
+    check_known,
+    finder,
+    one_line,
+    twins,
+)
+
+MOST_PAIRS = 5  # of annotators, whose agreement is told
+Said = dict[int, dict[str, tuple[str, str]]]  # position -> annotator -> label, place
 
 
 @dataclass
@@ -17,34 +32,48 @@ class Answers:
     Attributes:
         labels: class or `?` by pool position; images on which annotators disagree are not in it.
         disagreements: file, label, annotator of every answer to such an image.
-        notes: lines for the person.
+        said: who says what, and where.
+        remarks: lines about the files.
     """
 
     labels: dict[int, str] = field(default_factory=dict)
     disagreements: list[list[str]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    said: Said = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """Lines for the person."""
+        named = {label for by_annotator in self.said.values() for label, _ in by_annotator.values()}
+        return [*agreement(self.said), *self.remarks, *twins(named - {UNSURE})]
 
 
-def read_answers(files: Iterable[Path], position_of: dict[str, int], classes: Sequence[str]) -> Answers:
+def read_answers(
+    files: Iterable[Path],
+    position_of: dict[str, int],
+    classes: Sequence[str],
+    find: Find | None = None,
+) -> Answers:
     """Read label files as one.
 
     Args:
         files: those that are not there are left out.
         position_of: pool position by id key (`Images.positions_by_key`).
         classes: those of classes.txt, or none: any name is a class.
+        find: of the whole pool, where `position_of` has a part of it.
 
     Raises:
         UserError: names the line: an unknown class, or two classes for one image by one person.
     """
-    said: dict[int, dict[str, tuple[str, str]]] = {}  # position -> annotator -> label, place
+    said: Said = {}
     strange: list[str] = []
     both: set[int] = set()
     named: dict[int, str] = {}
-    known, checked = frozenset(classes), {UNSURE}
+    known, checked, find = frozenset(classes), {UNSURE}, find or finder(position_of)
     for path in files:
         if not path.exists():
             continue
-        for row in LabelFile(path).rows():
+        for row in LabelFile(path, find).rows():
             if not row.label:
                 continue
             place = f"{path} line {row.line}"
@@ -71,9 +100,9 @@ def read_answers(files: Iterable[Path], position_of: dict[str, int], classes: Se
                     f"{place}: {row.file} has two labels, {label!r} ({before}) and {row.label!r}, "
                     f"{who}: keep one"
                 )
-    answers = Answers(notes=agreement(said))
+    answers = Answers(said=said)
     if both:
-        answers.notes.append(f"a class and a `?` of one person, images: {len(both)}; the class counts")
+        answers.remarks.append(f"a class and a `?` of one person, images: {len(both)}; the class counts")
     for position, by_annotator in said.items():
         labels = {label for label, _ in by_annotator.values()}
         if "" in by_annotator:
@@ -83,35 +112,28 @@ def read_answers(files: Iterable[Path], position_of: dict[str, int], classes: Se
         else:
             answers.disagreements += [[named[position], x, who] for who, (x, _) in by_annotator.items()]
     if strange:
-        answers.notes.append(
+        answers.remarks.append(
             f"{len(strange)} rows are of images that are not in the pool, the first: {one_line(strange[0])}"
         )
-    if twins := similar({label for label in answers.labels.values() if label != UNSURE}):
-        answers.notes.append(f"two classes, or one? {twins[0]!r} and {twins[1]!r}")
     return answers
 
 
-def similar(names: set[str]) -> tuple[str, str] | None:
-    """Two names that differ in case or spaces only."""
-    seen: dict[str, str] = {}
-    for name in sorted(names):
-        other = seen.setdefault("".join(name.casefold().split()), name)
-        if other != name:
-            return other, name
-    return None
-
-
-def agreement(said: dict[int, dict[str, tuple[str, str]]]) -> list[str]:
-    """For each two annotators how often they agree on images that both have seen, and Cohen's kappa
-    (Cohen 1960)."""
-    people = sorted({who for by_annotator in said.values() for who in by_annotator} - {""})
+def agreement(said: Said) -> list[str]:
+    """How often two annotators agree on images that both have seen, and Cohen's kappa (Cohen 1960), for
+    the pairs with the most such images."""
+    shared = Counter(
+        pair for by_annotator in said.values() for pair in combinations(sorted(by_annotator.keys() - {""}), 2)
+    )
+    told = sorted(shared, key=lambda pair: (-shared[pair], pair))[:MOST_PAIRS]
     notes = []
-    for a, b in combinations(people, 2):
+    for a, b in told:
         pairs = [(x[a][0], x[b][0]) for x in said.values() if a in x and b in x]
-        if pairs:
-            same = sum(x == y for x, y in pairs)
-            who = one_line(f"annotators {a} and {b}")
-            notes.append(f"{who} agree on {same} of {len(pairs)} images, kappa {kappa(pairs):.2f}")
+        same = sum(x == y for x, y in pairs)
+        who = one_line(f"annotators {a} and {b}")
+        notes.append(f"{who} agree on {same} of {len(pairs)} images, kappa {kappa(pairs):.2f}")
+    if rest := len(shared) - len(told):
+        most = max(n for pair, n in shared.items() if pair not in told)
+        notes.append(f"{rest} other pairs of annotators have at most {most} images in common")
     return notes
 
 

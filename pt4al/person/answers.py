@@ -20,7 +20,7 @@ from pt4al.data.ids import by_path, sort_classes
 from pt4al.data.images import Images, LabeledSet
 from pt4al.person import label_studio
 from pt4al.person.agreement import Answers, read_answers
-from pt4al.person.labels import UNSURE, LabelFile, clean, read_classes
+from pt4al.person.labels import UNSURE, LabelFile, class_of_folder, finder, read_classes
 from pt4al.run.run_folder import RunFolder
 from pt4al.run.state import CycleLabels
 
@@ -38,13 +38,13 @@ class Annotator:
 
     def __init__(self, run: RunFolder, pool: Images, test: Images) -> None:
         """Raises:
-        UserError: epochs are to be chosen by a test set that is none; with --restart, a label file cannot be
-            used: this is said before anything is deleted.
+        UserError: epochs are to be chosen by a test set that is none, or a folder of it is called `?`; with
+            --restart, a label file cannot be used: this is said before anything is deleted.
         """
         self.run, self.config, self.pool, self.tables = run, run.config, pool, run.tables
         self.takes_all = run.script == "whole_dataset.py"
-        self.test = replace(test, classes=[clean(name) for name in test.classes])
         self.folder = Path(self.config.data_dir)
+        self.test = replace(test, classes=[class_of_folder(self.folder / "test" / x) for x in test.classes])
         self.position_of = {key: pool.copies.get(i, i) for key, i in pool.positions_by_key().items()}
         if self.config.select == "best" and not len(test):
             raise UserError(
@@ -134,8 +134,9 @@ class Annotator:
         """to_label.csv with what waits, and below it the answers that stand in it alone, as they were
         written; the same for Label Studio; and what annotators disagree on."""
         path, shared = self.tables / "to_label.csv", self.folder / "labels.csv"
-        known = {row[1:] for row in LabelFile(shared).rows()} if shared.exists() else set()
-        file = LabelFile(path, create=True)
+        find = finder(self.position_of)
+        known = {row[1:] for row in LabelFile(shared, find).rows()} if shared.exists() else set()
+        file = LabelFile(path, find, create=True)
         kept = [
             line
             for row, line in zip(file.rows(), file.lines, strict=True)

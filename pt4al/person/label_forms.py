@@ -3,14 +3,15 @@ on Kaggle, metadata of Hugging Face, folders that are named after classes."""
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from pt4al.base import processes
 from pt4al.base.console import UserError
 from pt4al.data.ids import SUFFIXES
-from pt4al.person.labels import FILE_COLUMNS, LabelFile, clean, decoded
+from pt4al.person.labels import FILE_COLUMNS, Find, LabelFile, clean, decoded, image_columns, is_path
 
 SPLITS = {"train", "test", "val", "valid", "validation"}
 Item = tuple[str, Any]  # where it stands, and what it is: an object, if all is well
@@ -33,28 +34,31 @@ class Claim(NamedTuple):
     copy: Path | None = None
 
 
-def read_source(path: Path, column: str | None) -> list[Claim]:
+def read_source(path: Path, find: Find, column: str | None = None, image: str | None = None) -> list[Claim]:
     """All that a file or folder says, empty labels too.
 
     Args:
+        find: of the pool.
         column: where the labels stand; None: `label`, or the only question of Label Studio.
+        image: where the names of the images stand; None: where they name images of the pool.
 
     Raises:
         UserError: it is not there, of no known form, or damaged.
     """
     if path.is_dir():
-        if column:
-            raise UserError(f"--label-column {column}: {path} is a folder, which has no columns")
+        for flag, name in (("--label-column", column), ("--image-column", image)):
+            if name:
+                raise UserError(f"{flag} {name}: {path} is a folder, which has no columns")
         return list(read_folders(path))
     if not path.exists():
         raise UserError(f"{path} does not exist")
     ending = path.suffix.lower()
     if ending in (".csv", ".tsv"):
-        return list(read_table(path, column or "label"))
+        return list(read_table(path, find, column or "label", image or ""))
     if ending == ".jsonl":
         lines = ((f"{path} line {i}", x) for i, x in enumerate(decoded(path).split("\n"), 1))
         records = [(place, parsed(line, place)) for place, line in lines if line.strip()]
-        return list(read_records(path, records, column or "label"))
+        return list(read_records(path, find, records, column or "label", image))
     if ending != ".json":
         raise UserError(
             f"{path} is not a folder, .json, .jsonl, .csv or .tsv (of an archive, unpack it first)"
@@ -62,9 +66,9 @@ def read_source(path: Path, column: str | None) -> list[Claim]:
     content = parsed(decoded(path), str(path))
     items = content if isinstance(content, list) else [content]
     if any(isinstance(x, dict) and {"annotations", "completions"} & x.keys() for x in items):
-        return list(read_tasks(path, items, column))
+        return list(read_tasks(path, find, items, column, image))
     records = [(f"{path} record {i}", item) for i, item in enumerate(items, 1)]
-    return list(read_records(path, records, column or "label"))
+    return list(read_records(path, find, records, column or "label", image))
 
 
 def parsed(text: str, where: str) -> Any:
@@ -105,16 +109,45 @@ def folders_in(folder: Path) -> list[Path]:
 
 
 def read_folders(root: Path) -> Iterator[Claim]:
-    """FOLDER/CLASS/**, or FOLDER/train/CLASS/**, FOLDER/test/CLASS/** where all folders are splits
-    that hold folders alone."""
-    folders = folders_in(root)
-    if all(folder.name.lower() in SPLITS and not images_in(folder) for folder in folders):
-        folders = [inner for folder in folders for inner in folders_in(folder)]
-    found = [(folder, path) for folder in folders for path in images_below(folder)]
-    if not found:
+    """FOLDER/CLASS/**, with any folders above the classes: train/, test/, seg_train/seg_train/."""
+    found = list(class_folders(root, {root.resolve()}))
+    folders = [folder for folder, _ in found]
+    if all(folder.name.lower() in SPLITS for folder in folders):
         raise UserError(f"{root} holds no images in class folders: {root}/CLASS/*")
-    for folder, path in found:
-        yield Claim(str(path), path.relative_to(folder).as_posix(), clean(folder.name), copy=path)
+    (first, depth), *others = found
+    if odd := next((folder for folder, other in others if other != depth), None):
+        raise UserError(
+            f"{first} and {odd} hold images, but not at one depth: which are classes? "
+            "import the folder above them alone"
+        )
+    above = {folder.relative_to(root).parts[0] for folder in folders if folder.parent != root}
+    if above := sorted(name for name in above if name.lower() not in SPLITS):
+        processes.say(
+            f"no classes, as they hold folders alone: {', '.join(above[:5])} ({len(above)} in {root})"
+        )
+    for folder in folders:
+        for path in images_below(folder):
+            yield Claim(str(path), path.relative_to(folder).as_posix(), clean(folder.name), copy=path)
+
+
+def class_folders(root: Path, seen: set[Path], depth: int = 0) -> Iterator[tuple[Path, int]]:
+    """The folders below that hold images, and how deep they lie; what lies in those is of their class. A
+    folder that holds none is no class, whatever its name."""
+    for folder in folders_in(root):
+        if images_in(folder):
+            yield folder, depth
+        elif (real := folder.resolve()) not in seen:
+            yield from class_folders(folder, {*seen, real}, depth + 1)
+
+
+def or_beside(path: Path, find: Find) -> Find:
+    """`find`, which knows the images beside a file too."""
+
+    def found(text: str) -> str | None:
+        key = find(text)
+        return "" if key is None and beside(path, text) else key
+
+    return found
 
 
 def beside(path: Path, name: str) -> Path | None:
@@ -129,8 +162,8 @@ def beside(path: Path, name: str) -> Path | None:
 # --- tables and records
 
 
-def read_table(path: Path, column: str) -> Iterator[Claim]:
-    for row in LabelFile(path, label=column).rows():
+def read_table(path: Path, find: Find, column: str, image: str) -> Iterator[Claim]:
+    for row in LabelFile(path, or_beside(path, find), label=column, image=image).rows():
         place = f"{path} line {row.line}"
         if row.label.startswith(('{"choices":', '{"text":', "[{")):
             raise not_one(place, row.label)
@@ -142,7 +175,9 @@ def not_one(place: str, label: Any) -> UserError:
     return UserError(f"{place}: {text[:60]} is not one label: an image has one")
 
 
-def read_records(path: Path, records: list[Item], column: str) -> Iterator[Claim]:
+def read_records(
+    path: Path, find: Find, records: list[Item], column: str, image: str | None
+) -> Iterator[Claim]:
     """JSON_MIN of Label Studio, metadata.jsonl: an object an image."""
     for place, record in records:
         if not isinstance(record, dict):
@@ -151,29 +186,38 @@ def read_records(path: Path, records: list[Item], column: str) -> Iterator[Claim
     if column not in names:
         found = ", ".join(names) or "nothing"
         raise UserError(f"{path}: no field {column} (found: {found}): give --label-column")
-    for place, record in records:
+    others = [
+        (place, {x: value for x, value in record.items() if x not in (column, "annotator")})
+        for place, record in records
+    ]
+    images = images_of(others, or_beside(path, find), image)
+    for (place, record), name in zip(records, images, strict=True):
         label = record.get(column)
         if isinstance(label, bool) or not isinstance(label, str | int | None):
             raise not_one(place, label)
-        image = image_of(record, place)
-        yield Claim(place, image, text(label), text(record.get("annotator")), beside(path, image))
+        yield Claim(place, name, text(label), text(record.get("annotator")), beside(path, name))
 
 
 def text(value: Any) -> str:
     return "" if value is None else clean(str(value))
 
 
-def image_of(data: dict[str, Any], place: str) -> str:
-    """What names the image of a task or record: the field of a known name, or one that ends as an
-    image does."""
-    texts = {key: value for key, value in data.items() if isinstance(value, str) and value}
-    for name in FILE_COLUMNS:
-        if name in texts:
-            return texts[name]
-    for value in texts.values():
-        if Path(path_in(value)).suffix.lower() in SUFFIXES:
-            return value
-    raise UserError(f"{place} names no image (found: {', '.join(data) or 'nothing'})")
+def images_of(records: Sequence[Item], find: Find, image: str | None) -> Iterator[str]:
+    """What names the image of each task or record, which are objects: the field `image`, or the first
+    one that it has of those that may, by `image_columns`, else one that holds a path."""
+    rows = [
+        {name: str(x) for name, x in data.items() if type(x) in (str, int) and x != ""} for _, data in records
+    ]
+    names = {name: None for row in rows for name in row}
+    columns = {name: [row.get(name, "") for row in rows] for name in names}
+    able = [image] if image else image_columns(columns, lambda i: records[i][0], find)
+    for (place, data), row in zip(records, rows, strict=True):
+        paths = [] if image else [x for x in row if x not in FILE_COLUMNS and is_path(path_in(row[x]))]
+        name = next((x for x in [*able, *paths] if x in row), None)
+        if name is None:
+            what = f"has no field {image}" if image else "names no image"
+            raise UserError(f"{place} {what} (found: {', '.join(data) or 'nothing'})")
+        yield row[name]
 
 
 def path_in(image: str) -> str:
@@ -192,18 +236,26 @@ def path_in(image: str) -> str:
 # --- tasks of Label Studio
 
 
-def read_tasks(path: Path, tasks: Iterable[Any], column: str | None) -> Iterator[Claim]:
+def read_tasks(
+    path: Path, find: Find, tasks: Sequence[Any], column: str | None, image: str | None
+) -> Iterator[Claim]:
     """JSON of Label Studio: tasks with annotations, an annotation a person."""
+    places, data = [], []
     for number, task in enumerate(tasks, 1):
         task = task if isinstance(task, dict) else {}
-        place = f"{path} task {task.get('id', number)}"
-        data, annotations = task.get("data"), task.get("annotations", task.get("completions"))
-        if not isinstance(data, dict) or not are_objects(annotations):
-            raise UserError(f"{place} has no data or annotations: not an export of Label Studio")
-        image = image_of(data, place)
-        for annotation in annotations or [{}]:
+        places.append(f"{path} task {task.get('id', number)}")
+        data.append(task.get("data"))
+        if not isinstance(data[-1], dict) or not are_objects(annotations_of(task)):
+            raise UserError(f"{places[-1]} has no data or annotations: not an export of Label Studio")
+    images = images_of(list(zip(places, data, strict=True)), or_beside(path, find), image)
+    for place, task, name in zip(places, tasks, images, strict=True):
+        for annotation in annotations_of(task) or [{}]:
             label = label_of(annotation, column, place)
-            yield Claim(place, image, label, person_of(annotation), beside(path, image))
+            yield Claim(place, name, label, person_of(annotation), beside(path, name))
+
+
+def annotations_of(task: dict[str, Any]) -> Any:
+    return task.get("annotations", task.get("completions"))
 
 
 def are_objects(value: Any) -> bool:

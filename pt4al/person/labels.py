@@ -1,9 +1,9 @@
 """What a person says of images: labels.csv and classes.txt in the folder of photographs.
 
 labels.csv is the person's: it is read here and written by the programs that a person labels with,
-never by training. Everything in it is text; its columns are found by name:
+never by training. Everything in it is text:
 
-    file_name   path below the folder (also: filename, image, image_id, id, path)
+    file_name   path below the folder; another column may name the images (`image_columns`)
     label       a class; `?`: seen, cannot tell; empty: not yet
     annotator   who says so (optional); a row that names nobody decides
 
@@ -19,8 +19,8 @@ import difflib
 import io
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cache, cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -29,11 +29,15 @@ import filelock
 
 from pt4al.base.console import UserError, printable
 from pt4al.base.files import hashed, write_bytes, write_lines
-from pt4al.data.ids import by_path
+from pt4al.data.ids import SUFFIXES, by_path
 
 UNSURE = "?"
 FILE_COLUMNS = ("file_name", "filename", "image", "image_id", "id", "path")
 DELIMITERS = (",", ";", "\t")
+
+# Which image of the pool a text names: its id key; empty where it names one, but which is not clear; None
+# where it names none.
+Find = Callable[[str], str | None]
 
 
 # --- classes.txt
@@ -77,6 +81,17 @@ def check_class(name: str, where: str) -> None:
         raise UserError(f"{where}{name[:40]!r} is not a valid class name: one line, 200 letters at most")
 
 
+def class_of_folder(folder: Path) -> str:
+    """The class that a folder of PHOTOS/test stands for, however its disk spells it.
+
+    Raises:
+        UserError: no class can have this name.
+    """
+    name = clean(folder.name)
+    check_class(name, f"{folder}: ")
+    return name
+
+
 def is_letter(c: str) -> bool:
     """Whether a name may hold it: what prints, wide spaces, and the joiners that Persian, Hindi and
     emoji are written with."""
@@ -107,6 +122,74 @@ def decoded(path: Path) -> str:
     return text
 
 
+# --- what names the images of a table
+
+
+def finder(keys: Collection[str]) -> Find:
+    """By path below PHOTOS or PHOTOS/pool, or by the name alone, so that a column of paths that lead
+    elsewhere is known for what it is.
+
+    Args:
+        keys: id keys of the images of the pool.
+    """
+
+    @cache
+    def named() -> dict[str, str]:
+        names: dict[str, str] = {}
+        for key in keys:
+            name = key.rpartition("/")[2]
+            names[name] = "" if name in names else key
+        return names
+
+    def find(text: str) -> str | None:
+        key = by_path(below_pool(text))
+        return key if key in keys else named().get(key.rpartition("/")[2])
+
+    return find
+
+
+def is_path(text: str) -> bool:
+    """Whether it has an ending of images or a slash, as numbers and words have not."""
+    return "/" in text or "\\" in text or f".{text.rpartition('.')[2].lower()}" in SUFFIXES
+
+
+def image_columns(columns: Mapping[str, Sequence[str]], place: Callable[[int], str], find: Find) -> list[str]:
+    """Which columns of a table may name its images, the likely one first: the one whose values name
+    images of the pool; a column that has none of the known names must hold paths for that. `file_name`
+    comes before all.
+
+    Args:
+        columns: values of each column, row by row; its name in lower case.
+        place: where a row stands.
+
+    Raises:
+        UserError: two columns name different images. Beside `file_name`, only paths in a column of a
+            known name count.
+    """
+    known = [x for x in FILE_COLUMNS if x in columns]
+    if "annotation_id" in columns:  # of Label Studio: `id` is the number of a task
+        known = [x for x in known if x != "id"]
+    explicit = "file_name" in known and any(find(x) is not None for x in columns["file_name"])
+    if explicit and len(known) == 1:
+        return known
+    others = [
+        x for x in columns if not (explicit or x in FILE_COLUMNS or is_path(x))
+    ]  # a path heads no column
+    named = {name: [find(x) for x in columns[name]] for name in known}
+    named |= {name: [find(x) if is_path(x) else None for x in columns[name]] for name in others}
+    count = {name: sum(x is not None for x in values) for name, values in named.items()}
+    able = sorted(filter(count.get, named), key=lambda x: (x == "file_name", count[x]), reverse=True)
+    for other in able[1:]:
+        for i, (one, two) in enumerate(zip(named[able[0]], named[other], strict=True)):
+            if one and two and one != two and (not explicit or is_path(columns[other][i])):
+                raise UserError(
+                    f"{place(i)} names two images, {one_line(columns[able[0]][i])!r} ({able[0]}) and "
+                    f"{one_line(columns[other][i])!r} ({other}): let the column that is meant be file_name, "
+                    "and call the other one `other`; or import the file with --image-column"
+                )
+    return [*able, *(x for x in known if x not in able)]
+
+
 # --- a label file
 
 
@@ -131,14 +214,27 @@ class LabelFile:
         lines: where each begins in the file (0: it is new), and its fields.
     """
 
-    def __init__(self, path: Path, create: bool = False, label: str = "label") -> None:
-        """Read a file; with `create`, one that is not there is an empty one. `label`: the name of
-        the column of labels.
+    def __init__(
+        self,
+        path: Path,
+        find: Find | None = None,
+        create: bool = False,
+        label: str = "label",
+        image: str = "",
+    ) -> None:
+        """Read a file.
+
+        Args:
+            find: of the pool; None: the column that names the images is chosen by its name alone.
+            create: a file that is not there is an empty one.
+            label: the name of the column of labels.
+            image: the name of the column that names the images; empty: it is found.
 
         Raises:
             UserError: names the first line that cannot be used.
         """
-        self.path, self.label, self.changed = path, label.lower(), False
+        self.path, self.find, self.changed = path, find, False
+        self.label, self.image = label.lower(), image.lower()
         self.lines: list[tuple[int, list[str]]] = []
         self.delimiter, self.mark, self.end, self.first = ",", False, "\n", ""
         if create and not path.exists():
@@ -190,30 +286,43 @@ class LabelFile:
     def find_delimiter(self, text: str) -> str:
         """The one by which the header has the columns that are needed, else the most frequent."""
         header = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0][:10_000]
-        for delimiter in DELIMITERS:
+
+        def found(delimiter: str) -> tuple[bool, bool, int]:
             names = lower(next(csv.reader([header], delimiter=delimiter), []))
-            if self.label in names and set(FILE_COLUMNS) & set(names):
-                return delimiter
-        return max(DELIMITERS, key=header.count)  # of none the comma
+            named = any(name in names for name in ([self.image] if self.image else FILE_COLUMNS))
+            return self.label in names, named, header.count(delimiter)
+
+        return max(DELIMITERS, key=found)  # of none the comma
 
     def find_columns(self) -> tuple[int, int, int | None]:
         names = lower(self.header)
         where, found = f"{self.path} line 1", ", ".join(map(str.strip, self.header)) or "nothing"
-        others = [name for name in names if name != self.label]
-        file = next((name for name in FILE_COLUMNS if name in others), None)
-        if file is None:
+        file = self.image or self.find_image(names)
+        if not file or file not in names or file == self.label:
             raise UserError(
-                f"{where}: no column file_name (found: {found}): rename the one that names the images"
+                f"{where}: no column {self.image or 'file_name'} (found: {found}): rename the one that names "
+                "the images, or import the file with --image-column"
             )
         if self.label not in names:
             raise UserError(
-                f"{where}: no column {self.label} (found: {found}): rename the one that holds the labels"
+                f"{where}: no column {self.label} (found: {found}): rename the one that holds the labels, "
+                "or import the file with --label-column"
             )
         for name in (file, self.label, "annotator"):
             if names.count(name) > 1:
                 raise UserError(f"{where}: two columns are called {name}: rename one")
         annotator = names.index("annotator") if "annotator" in names else None
         return names.index(file), names.index(self.label), annotator
+
+    def find_image(self, names: list[str]) -> str:
+        """The name of the column that names the images; empty if there is none."""
+        at = {name: i for i, name in enumerate(names) if name not in (self.label, "annotator")}
+        if self.find is None:
+            return next((name for name in FILE_COLUMNS if name in at), "")
+        columns = {name: [line[i].strip() for _, line in self.lines] for name, i in at.items()}
+        return next(
+            iter(image_columns(columns, lambda i: f"{self.path} line {self.lines[i][0]}", self.find)), ""
+        )
 
     def rows(self) -> Iterator[Row]:
         file, label, annotator = self.columns
@@ -249,7 +358,7 @@ class LabelFile:
             self.header.append("annotator")
             for _, line in self.lines:
                 line.append("")
-            self.columns = self.find_columns()
+            self.columns = *self.columns[:2], len(self.header) - 1
         at_file, at_label, at_annotator = self.columns
         mine = self.places.setdefault((by_path(below_pool(file)), annotator), [])
         if not mine:
@@ -294,10 +403,10 @@ def locked(folder: Path) -> contextlib.AbstractContextManager[object]:
 
 
 @contextlib.contextmanager
-def editing(folder: Path) -> Iterator[LabelFile]:
+def editing(folder: Path, find: Find | None = None) -> Iterator[LabelFile]:
     """FOLDER/labels.csv as it is now, held, to be changed; written at the end."""
     with locked(folder):
-        file = LabelFile(folder / "labels.csv", create=True)
+        file = LabelFile(folder / "labels.csv", find, create=True)
         yield file
         file.write()
 
@@ -319,8 +428,34 @@ def one_line(text: str) -> str:
     return " ".join(printable(text).split())
 
 
+def alike(name: str) -> str:
+    """What names of classes share that differ in case, in spaces, or as numbers are written: `1`, `1.0`,
+    `1,0` and `01`, which spreadsheets and pandas make of each other."""
+    text = "".join(name.casefold().split())
+    if not re.fullmatch(r"[+-]?[0-9]+([.,][0-9]*)?", text):
+        return text
+    whole, _, part = text.replace(",", ".").partition(".")
+    sign, digits = "-" * whole.startswith("-"), whole.lstrip("+-").lstrip("0") or "0"
+    return f"{sign}{digits}.{part.rstrip('0')}".rstrip(".")
+
+
+def twins(names: Iterable[str]) -> Iterator[str]:
+    """A line on the classes that may be one, if there are such."""
+    groups: dict[str, list[str]] = {}
+    for name in sorted(names):
+        groups.setdefault(alike(name), []).append(name)
+    found = [group for group in groups.values() if len(group) > 1]
+    if found:
+        (one, two, *_), more = found[0], len(found) - 1
+        hint = "pandas writes 1 as 1.0 where a cell is empty: read with dtype=str"
+        hint = f" ({hint})" if alike(one).lstrip("-").replace(".", "").isdecimal() else ""
+        rest = f", and {more} more such pairs" if more else ""
+        yield f"two classes, or one? {one!r} and {two!r}{rest}{hint}"
+
+
 def check_known(label: str, classes: Collection[str], place: str) -> None:
     if classes and label not in classes:
-        near = difflib.get_close_matches(label, classes, 1)
+        near = [name for name in classes if alike(name) == alike(label)]
+        near += difflib.get_close_matches(label, classes, 1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise UserError(f"{place}: {label!r} is not in classes.txt{hint}")

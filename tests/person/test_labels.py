@@ -21,6 +21,7 @@ from pt4al.person.labels import (
     add_class,
     below_pool,
     editing,
+    finder,
     read_classes,
 )
 
@@ -145,6 +146,26 @@ def test_a_fault_while_editing_writes_nothing(tmp_path: Path):
     assert (tmp_path / "labels.csv").read_text() == TABLE
 
 
+def test_the_column_that_names_images_is_the_one_with_images_of_the_pool(tmp_path: Path):
+    """Also where an answer is added; two that name different ones are refused."""
+    numbered = {f"pool/{i}": i for i in range(1, 5)}
+    path, find = tmp_path / "labels.csv", finder(numbered)
+    for text in (
+        "nr,picture,label\n1,pool/3.png,a\n2,4.png,b\n",
+        "id,path,label\n8,3.png,a\n9,pool/4.png,b\n",
+    ):
+        path.write_text(text)
+        with editing(tmp_path, find) as file:
+            file.answer("pool/1.png", "c", "me")
+        _, *lines = path.read_text().splitlines()
+        assert lines == [*(f"{line}," for line in text.splitlines()[1:]), ",pool/1.png,c,me"]
+        assert read_answers([path], numbered, ()).labels == {3: "a", 4: "b", 1: "c"}
+    for name in ("path", "picture"):
+        path.write_text(f"id,{name},label\n1,x/3.png,a\n2,4.png,b\n")
+        with user_error("labels.csv line 2", "'1' (id)", f"'x/3.png' ({name})", "file_name"):
+            read_answers([path], numbered, ())
+
+
 FIELDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=5)
 
 
@@ -257,6 +278,26 @@ def test_the_row_that_names_nobody_decides_and_others_must_agree(tmp_path: Path)
     says(note, "anne", "ben", " 1 of 3 ", "kappa 0.00")
 
 
+def test_of_many_annotators_those_who_share_the_most_images_are_told(tmp_path: Path):
+    """500 annotators of 3 images each; the first three share these, and many share one."""
+    images = [f"pool/{i}.png" for i in range(500)]
+    rows = [
+        (images[j if i < 3 else (i + j * j) % 500], f"p{i:03}", "ab"[(i + j) % 2])
+        for i in range(500)
+        for j in range(3)
+    ]
+    path = tmp_path / "labels.csv"
+    path.write_text("file_name,annotator,label\n" + "".join(",".join(row) + "\n" for row in rows))
+    began = time.process_time()
+    *first, last = read_answers([path], {by_path(x): i for i, x in enumerate(images)}, ()).notes
+    assert time.process_time() - began < 10  # of this process; each pair by itself: more than a minute
+    assert len(first) == 5
+    says(first[0], "p000 and p001", " 0 of 3 ", "kappa -0.80")
+    says(first[1], "p000 and p002", " 3 of 3 ", "kappa 1.00")
+    pairs = {(a, b) for image, a, _ in rows for other, b, _ in rows if image == other and a < b}
+    assert int(last.split()[0]) == len(pairs) - 5 > 1000
+
+
 @pytest.mark.parametrize("who", ["", "anne"])
 @pytest.mark.parametrize("order", [("labels.csv", "to_label.csv"), ("to_label.csv", "labels.csv")])
 def test_a_class_counts_before_a_doubt_of_the_same_person(tmp_path: Path, who: str, order: tuple[str, str]):
@@ -292,9 +333,38 @@ def test_a_class_beside_a_question_mark_is_said(tmp_path: Path):
     says(note, "`?`", " 1")
 
 
-def test_two_classes_that_may_be_one_are_said(tmp_path: Path):
-    (note,) = answers_in(tmp_path, "file_name,label\na,Cat\nb,c at\n").notes
-    says(note, "'Cat'", "'c at'")
+TWINS = [
+    ("Cat", "c at"),
+    ("1", "1.0"),
+    ("01", "1"),
+    ("1,0", "01"),
+    ("1.00", "1."),
+    ("-0", "-0.0"),
+    ("K1", "k 1"),
+]
+
+
+@pytest.mark.parametrize("one, two", TWINS)
+def test_two_classes_that_may_be_one_are_said(tmp_path: Path, one: str, two: str):
+    """And are still two; also where annotators write them differently, and disagree by that alone."""
+    table = "file_name;label;annotator\n"
+    answers = answers_in(tmp_path, f"{table}a;{one};\nb;{two};\nsub/c;{one};\n")
+    (note,) = answers.notes
+    says(note, f"'{one}'", f"'{two}'")
+    assert ("pandas" in note) == (one != "Cat" and one != "K1")
+    assert answers.labels == {0: one, 1: two, 2: one}
+    *_, note = answers_in(tmp_path, f"{table}a;{one};anne\na;{two};ben\n").notes
+    says(note, f"'{one}'", f"'{two}'")
+
+
+@pytest.mark.parametrize("one, two", [("1", "10"), ("0.1", "01"), ("1", "1a"), ("-1", "1"), ("1.0.0", "1.0")])
+def test_classes_that_are_two_are_left_alone(tmp_path: Path, one: str, two: str):
+    assert answers_in(tmp_path, f"file_name,label\na,{one}\nb,{two}\n").notes == []
+
+
+def test_twins_are_counted(tmp_path: Path):
+    (note,) = answers_in(tmp_path, "file_name,label\na,0\nb,0.0\nsub/c,1\n1/2/3/d,1.0\n").notes
+    says(note, "'0'", "'0.0'", " 1 more ", "dtype=str")
 
 
 # --- what is refused
@@ -339,6 +409,8 @@ def test_a_bad_labels_csv_is_refused_in_one_line(tmp_path: Path, text: str | byt
 def test_a_label_that_is_no_class_is_named_with_the_likely_one(tmp_path: Path):
     with user_error("line 3", "'catt'", "classes.txt", "'cat'?"):
         answers_in(tmp_path, "file_name,label\na,cat\nb,catt\n", ("cat", "dog"))
+    with user_error("line 2", "'1.0'", "'1'?"):
+        answers_in(tmp_path, "file_name,label\na,1.0\n", ("1", "2"))
     with pytest.raises(UserError, match=r"line 2: 'x' [^?]+classes.txt$"):
         answers_in(tmp_path, "file_name,label\na,x\n", ("cat", "dog"))
 

@@ -659,6 +659,7 @@ BAD: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "one class": (lambda d: (d / "classes.txt").write_text("0\n"), ("classes.txt", " 1 classes", " 2 ")),
     "a class twice": (lambda d: (d / "classes.txt").write_text("0\n1\n0\n"), ("classes.txt", "'0' twice")),
     "? as a class": (lambda d: (d / "classes.txt").write_text("0\n?\n"), ("classes.txt", "'?'")),
+    "? as a test folder": (lambda d: (d / "test/3").rename(d / "test/?"), ("photos/test/?", "'?'")),
     "classes in UTF-16": (lambda d: (d / "classes.txt").write_text("0\n1\n", "utf-16"), ("classes.txt", "UTF-8")),
     "no header": (lambda d: (d / "labels.csv").write_text("pool/00003.png,3\n"), ("labels.csv", "file_name")),
     "no column label": (lambda d: (d / "labels.csv").write_text("Image,Class\n"), ("labels.csv", "column label")),

@@ -175,31 +175,32 @@ def put(photos: Path, name: str, target: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["copy", "hard link", "link"])
-@pytest.mark.parametrize("layout", ["", "train/", "test/"])
+@pytest.mark.parametrize("layout", ["", "train/", "test/", "seg_train/seg_train/"])
 def test_class_folders_of_copies_and_links(photos: Path, tmp_path: Path, how: str, layout: str):
     """By path, by name, and by content under another name: also where that is the name of another."""
     put(photos, "one.png", tmp_path / f"sorted/{layout}001/one.png", how)
     put(photos, "a/dup.png", tmp_path / f"sorted/{layout}NA/a/dup.png", how)
     put(photos, "Ferien/ä & ö.png", tmp_path / f"sorted/{layout}NA/ä & ö.png", how)
     put(photos, "b/dup.png", tmp_path / f"sorted/{layout}grün, hell/two.png", how)
-    put(photos, "001.png", tmp_path / "sorted/train/NA/new name.png" if layout else
-        tmp_path / "sorted/NA/new name.png", how)  # fmt: skip
+    other = {"test/": "train/", "seg_train/seg_train/": "seg_test/seg_test/"}.get(layout, layout)
+    put(photos, "001.png", tmp_path / f"sorted/{other}NA/new name.png", how)
     (tmp_path / f"sorted/{layout}NA/.hidden.png").write_text("")
     (tmp_path / f"sorted/{layout}NA/notes.txt").write_text("")
     told = convert(tmp_path, "import", "sorted")
     assert labels(photos) == {
         "one.png": "001", "a/dup.png": "NA", "Ferien/ä & ö.png": "NA", "b/dup.png": "grün, hell", "001.png": "NA",
     }  # fmt: skip
-    assert imported(told) == [5, 0, 0, 0]
+    assert imported(told) == [5, 0, 0, 0] and ("seg_test, seg_train" in told) == ("seg" in layout)
 
 
 def test_folders_in_the_pool_itself_are_classes_when_they_are_named(photos: Path, tmp_path: Path):
     """What was moved into class folders there is still in the pool."""
-    told = convert(tmp_path, "import", "photos/pool")
+    put(photos, "one.png", photos / "pool/z/x.png", "copy")  # else it is b/c/ that may be the class
+    convert(tmp_path, "import", "photos/pool")
     assert labels(photos) == {
         "a/dup.png": "a", "b/dup.png": "b", "a/b/c/deep.png": "a", "Ferien/ä & ö.png": "Ferien", "z/b/c/deep.png": "z",
+        "z/x.png": "z",
     }  # fmt: skip
-    assert ": 2 a, 1 Ferien, 1 b, 1 z\n" in told
 
 
 def test_a_class_may_be_called_train(photos: Path, tmp_path: Path):
@@ -262,6 +263,80 @@ def test_tables_of_other_tools(photos: Path, tmp_path: Path, name: str, text: st
     told = convert(tmp_path, "import", name, *flags)
     assert labels(photos) == {"one.png": "001", "a/dup.png": "NA"}
     assert imported(told)[:3] == [2, 0, 0]
+
+
+# Images are called 1.png to 6.png, and rows come in another order.
+ORDER = [3, 1, 2, 6, 4, 5]
+NUMBERED = {f"{i}.png": "ab"[i % 2] for i in ORDER}
+
+
+def table(form: str, **columns: list) -> str:
+    """A table in one of the forms that are read; `label` is by `ORDER`."""
+    columns |= {"label": [NUMBERED[f"{i}.png"] for i in ORDER]}
+    records = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    if form in ("csv", "tsv"):
+        delimiter = "," if form == "csv" else "\t"
+        return "".join(delimiter.join(map(str, x)) + "\n" for x in [columns, *(x.values() for x in records)])
+    if form == "jsonl":
+        return "".join(json.dumps(record) + "\n" for record in records)
+    if form == "json":
+        return json.dumps(records)
+    return json.dumps([
+        {"id": i, "data": record, "annotations": [choice(record.pop("label"))]}
+        for i, record in enumerate(records, 1)
+    ])  # fmt: skip
+
+
+PATHS = [f"pool/{i}.png" for i in ORDER]
+ROW_NUMBERS = list(range(1, 7))
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv", "json", "jsonl", "tasks"])
+def test_the_column_that_names_images_is_found_by_its_values(
+    tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch, refuse: Callable[..., None]
+):
+    photos = make_photos(tmp_path / "photos", list(NUMBERED))
+    name = f"x.{form.replace('tasks', 'json')}"
+
+    def brings(*flags: str, **columns: list) -> None:
+        (tmp_path / name).write_text(table(form, **columns))
+        (photos / "labels.csv").unlink(missing_ok=True)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["x", "import", name, *flags, "--data-dir", "photos"])
+        program().main()
+        assert labels(photos) == NUMBERED
+        (photos / "labels.csv").unlink()
+
+    brings(nr=ROW_NUMBERS, bild=PATHS)  # of any name
+    brings(id=[100 * i for i in ROW_NUMBERS], path=[f"/data/upload/3/0ab1c2d3-{i}.png" for i in ORDER])
+    brings(id=ROW_NUMBERS, file_name=PATHS, path=PATHS)  # file_name says so
+    brings(annotation_id=ROW_NUMBERS, id=ROW_NUMBERS, photo=PATHS)  # tasks of Label Studio
+    brings(image_id=ORDER, width=[1] * 6, path=[f"else/x{i}.png" for i in ORDER])
+    brings("--image-column", "path", id=ROW_NUMBERS, path=PATHS)
+    for other in ("id", "picture"):
+        numbers = ROW_NUMBERS if other == "id" else [f"{i}.png" for i in ROW_NUMBERS]
+        (tmp_path / name).write_text(table(form, **{other: numbers, "path": PATHS}))
+        refuse(
+            tmp_path,
+            f"import {name}",
+            name,
+            f"{numbers[0]}' ({other})",
+            "'pool/3.png' (path)",
+            "--image-column",
+        )
+    if form != "tasks":
+        (tmp_path / name).write_text(table(form, file_name=[f"{i}.png" for i in ROW_NUMBERS], path=PATHS))
+        refuse(tmp_path, f"import {name}", "'1.png' (file_name)", "'pool/3.png' (path)")
+    refuse(tmp_path, f"import {name} --image-column y", name, " y")
+
+
+def test_classes_that_may_be_one_are_noted(photos: Path, tmp_path: Path):
+    """As pandas writes numbers where a cell is empty."""
+    label(photos, {"one.png": "1"})
+    (tmp_path / "x.csv").write_text("image,label\ntwo,1.0\n001,\na/dup,2.0\n")
+    told = convert(tmp_path, "import", "x.csv")
+    says(told, "note: ", "'1'", "'1.0'", "dtype=str")
+    assert labels(photos) == {"one.png": "1", "two.png": "1.0", "a/dup.png": "2.0"}
 
 
 def test_a_class_by_number_is_text(photos: Path, tmp_path: Path):
@@ -404,6 +479,11 @@ BAD_IMPORTS: list[tuple[Make, str, tuple[str, ...]]] = [
     (lambda folder: (folder / "x").mkdir(), "x", ("x/CLASS/*",)),
     (lambda folder: draw(folder / "x/one.png", 0), "x", ("x/CLASS/*",)),
     (lambda folder: draw(folder / "x/train/one.png", 0), "x --label-column y", ("x ", "folder", "columns")),
+    (lambda folder: draw(folder / "x/train/one.png", 0), "x --image-column y", ("x ", "folder", "columns")),
+    (lambda folder: (draw(folder / "x/train/one.png", 0), draw(folder / "x/val/two.png", 1)), "x", ("x/CLASS/*",)),
+    (lambda folder: (draw(folder / "x/seg_pred/seg_pred/one.png", 0), draw(folder / "x/seg_train/sea/1.png", 0),
+                     draw(folder / "x/seg_train/more/ice/1.png", 0)), "x",
+     ("x/seg_pred/seg_pred", "x/seg_train/more/ice", "depth")),
 ]  # fmt: skip
 
 
@@ -552,6 +632,9 @@ def test_the_test_set_of_the_photographs_goes_along(photos: Path, tmp_path: Path
     assert exported(told)[:3] == [7, 3, 3] and "note" not in told
     tests = {name for name in tree(tmp_path / "out") if name.startswith("test")}
     assert tests == {"test/001/one.png", "test/NA/x.jpg", "test/grün, hell/x.png"}
+    (photos / "test/?").mkdir()
+    error = convert(tmp_path, "export", "out2", status=2)
+    one_error(error, "convert_labels.py", "photos/test/?", "'?'")
 
 
 def test_what_keeps_an_export_from_being_read_is_noted(photos: Path, tmp_path: Path):

@@ -20,7 +20,7 @@ from browsing import Serve, Typist, complaints, requests_of
 from flask.testing import FlaskClient
 from photographs import own, prepare
 from PIL import Image
-from shell import load_program, one_error, rows, run, says
+from shell import load_program, one_error, rows, run, says, user_error
 from werkzeug.test import TestResponse
 
 PROGRAM = load_program("label_images")
@@ -311,6 +311,18 @@ def test_classes_of_the_test_set_are_known(tmp_path: Path):
     assert person.shown["classes"] == ["cat", "dog"]
     person.post("/class", {"name": "ape"})
     assert (tmp_path / "photos/classes.txt").read_text() == "cat\ndog\nape\n"
+
+
+def test_a_class_is_shown_once_however_its_folder_spells_it(tmp_path: Path):
+    run_folder = make_run(tmp_path, NAMES)
+    for name in ("Ka\u0308fer", "K\u00e4fer", " cat "):
+        (tmp_path / "photos/test" / name).mkdir(parents=True)
+    (tmp_path / "photos/labels.csv").write_text("file_name,label\npool/o.png,K\u00e4fer\npool/a/1.png,cat\n")
+    person = Person(run_folder)
+    assert person.shown["classes"] == ["K\u00e4fer", "cat"]
+    (tmp_path / "photos/test/?").mkdir()
+    with user_error("photos/test/?", "'?'"):
+        PROGRAM.Task(run_folder).view()
 
 
 def test_the_first_class_of_all(tmp_path: Path):
