@@ -50,7 +50,8 @@ def load_images(
     for split in splits:
         pixels, labels, names, classes = READERS[config.dataset](config, split, memory_limit)
         labels_known = config.dataset != "unlabeled" or split == "test"
-        ids = [f"{config.data_dir}/{split}/{name}" for name in names] if labels_known else names
+        root = split if config.dataset == "unlabeled" else f"{config.data_dir}/{split}"
+        ids = [f"{root}/{name}" for name in names] if labels_known else names
         check_split(config, split, pixels, labels, ids, classes)
         if split == "train" and config.imbalance > 1:
             keep = long_tail(labels, config.imbalance, config.seed)

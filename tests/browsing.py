@@ -98,7 +98,8 @@ def served() -> Iterator[Serve]:
     started = []
 
     def start(run_folder: Path, *flags: str) -> tuple[Started, str]:
-        process = Started(Path.cwd(), "utils/label_images.py", str(run_folder), "--port", "0", *flags)
+        process = Started(Path.cwd(), "utils/label_images.py", str(run_folder), "--port", "0",
+                          "--no-browser", *flags)  # fmt: skip
         started.append(process)
         line = process.stdout.readline()
         match = re.match(r"http://127\.0\.0\.1:\d+", line)

@@ -16,6 +16,8 @@ from pt4al.train.scoring import score
 from pt4al.train.seeding import crop_draws
 from pt4al.train.training import Task
 
+REVIEWED = 20  # labels
+
 
 class Classification:
     """A pool to train a classifier on and a test set to judge it by.
@@ -109,3 +111,15 @@ class Classification:
             [cycle, name, int(support), float(precision), float(recall), float(f1)]
             for name, precision, recall, f1, support in zip(self.test.classes, *table, strict=True)
         ]
+
+    def doubtful(self, net: nn.Module, positions: Tensor) -> list[list[object]]:
+        """Rows of review.csv: the 20 labels that `net` finds least likely, least likely first: of those at
+        `positions`, int64 (n,), which it was trained on, and of those of the test set."""
+        rows = []
+        for images, at in ((self.pool, positions), (self.test, torch.arange(len(self.test)))):
+            # In float64: labels that were learned by heart all have a probability of 1 in float32.
+            p = self.logits(net, images, at).double().softmax(1)
+            for i, label, row in zip(at.tolist(), images.labels.cpu()[at].tolist(), p, strict=True):
+                predicted = images.classes[int(row.argmax())]
+                rows.append([images.ids[i], images.classes[label], predicted, float(row[label])])
+        return sorted(rows, key=lambda row: row[3])[:REVIEWED]

@@ -14,6 +14,7 @@ from pt4al.data.images import Images, LabeledSet
 from pt4al.method.classifier import Classification
 from pt4al.method.pretext import Pretext, pretext_features
 from pt4al.method.strategies import STRATEGIES, Query
+from pt4al.person.labels import UNSURE
 from pt4al.person.oracle import oracle_of
 from pt4al.run.run_folder import RunFolder
 from pt4al.run.tables import wilson
@@ -94,7 +95,7 @@ class Learner:
         run.write_tables()
         trained = self.cycle - (run.state.finished_epoch < 0)  # the cycle that the weights are of
         if trained >= 0:
-            self.use(self.oracle.answer(trained, self.logits))
+            self.use(self.oracle.answer(trained))
             self.net.load_state_dict(self.chosen()["net"] if self.finished else run.state.net)
         self.mend_weights()
         if self.finished and self.cycle < self.cycles - 1:
@@ -144,7 +145,11 @@ class Learner:
         strategy = STRATEGIES[name]
         known = self.known if strategy.labeled else []
         if k > len(candidates):  # a person has labeled others of them unasked
-            processes.say(f"cycle {self.cycle}: only {len(candidates)} images are left to choose from")
+            processes.say(
+                f"cycle {self.cycle}: only {len(candidates)} images are left to choose from"
+                if candidates
+                else f"cycle {self.cycle} trains on the same images: all that it could choose have a label"
+            )
             k = len(candidates)
         positions, n = torch.tensor(candidates + known), len(candidates)
         logits = features = torch.zeros(len(positions), 0)
@@ -177,7 +182,7 @@ class Learner:
             Waiting: an annotator has not labeled all that the cycle needs.
         """
         config, run, cycle = self.config, self.run, self.cycle
-        self.use(self.oracle.answer(cycle, self.logits))
+        self.use(self.oracle.answer(cycle))
         if cycle > 0 and config.init == "scratch":
             self.net = fresh_network(config, len(self.pool.classes), cycle, self.pool.device)
         train_cycle(self.net, self.classification.task(self.positions), run, self.remaining_passes())
@@ -190,6 +195,8 @@ class Learner:
             "cycles": [*run.state.cycles, [cycle, len(self.positions), *best, last]],
             "per_class": [*run.state.per_class, *self.classification.per_class(self.net, cycle)],
         }
+        if not self.pool.labels_known:
+            rows["review"] = self.classification.doubtful(self.net, self.positions)
         processes.say(f"cycle {cycle}: {len(self.positions)} labels{self.judged(best[0], last)}")
         if cycle < self.cycles - 1:
             run.finish_cycle(chosen, **rows)
@@ -219,16 +226,36 @@ class Learner:
         )
 
     def predict(self) -> None:
-        """Write predictions.csv: what the last classifier says of every image of the pool."""
+        """Write predictions.csv: what the last classifier says of every image of the pool, and what the
+        annotator said of those that this run has asked for or trained on."""
         path = self.run.tables / "predictions.csv"
         if self.was_finished and path.exists():
             return
         confidence, predicted = self.logits(torch.arange(len(self.pool))).softmax(1).max(1)
         names = [self.pool.classes[label] for label in predicted.tolist()]
+        asked = [*self.pool.drawn, *self.known]
+        said = {**dict.fromkeys(asked, UNSURE), **self.run.state.answers[-1].names()}
+        given = [said.get(self.pool.copies.get(i, i)) for i in range(len(self.pool))]
         if processes.is_main():
-            rows = zip(self.pool.ids, names, confidence.tolist(), strict=True)
-            write_csv(path, ("file_name", "label", "confidence"), rows)
-            processes.say(f"predictions for every image: {path}")
+            rows = zip(self.pool.ids, names, confidence.tolist(), given, strict=True)
+            write_csv(path, ("file_name", "label", "confidence", "given"), rows)
+            processes.say(f"predictions for every image, by the classifier of cycle {self.cycle}: {path}")
+            if note := self.decline():
+                processes.say(note)
+
+    def decline(self) -> str:
+        """What is said where an earlier cycle is more accurate than the last."""
+        column = 4 if self.config.select == "last" else 2
+        accuracies = [row[column] for row in self.run.state.cycles]
+        if None in accuracies or (best := max(accuracies)) == accuracies[-1]:
+            return ""
+
+        def judged(cycle: int) -> str:
+            low, high = wilson(accuracies[cycle], self.run.state.answers[cycle].test_images)
+            return f"cycle {cycle} ({accuracies[cycle]:.2f} %, 95 % interval {low:.1f} to {high:.1f})"
+
+        last = len(accuracies) - 1
+        return f"note: {judged(last)} is less accurate than {judged(accuracies.index(best))}"
 
     # --- weights
 

@@ -5,13 +5,11 @@ file itself. What a cycle trains with is taken once, when all that was asked is 
 state of the run from then on: a file that changes later takes effect at the next cycle.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from pt4al.base import processes
 from pt4al.base.console import UserError, Waiting
@@ -23,8 +21,6 @@ from pt4al.person.agreement import Answers, read_answers
 from pt4al.person.labels import UNSURE, LabelFile, class_of_folder, finder, read_classes
 from pt4al.run.run_folder import RunFolder
 from pt4al.run.state import CycleLabels
-
-REVIEWED = 20
 
 
 class Annotator:
@@ -53,12 +49,8 @@ class Annotator:
         if self.config.restart:
             processes.from_main(lambda: self.read(read_classes(self.folder)))
 
-    def answer(self, cycle: int, logits: Callable[[Tensor], Tensor]) -> LabeledSet:
+    def answer(self, cycle: int) -> LabeledSet:
         """The labels of a cycle: those in the state of the run, or else those that the label files hold now.
-
-        Args:
-            logits: float32 (n, classes) of pool positions, int64 (n,), by the classifier of the cycle before.
-                Which new labels it doubts, that has not seen them, is noted for review.csv.
 
         Raises:
             Waiting: some are missing. What was asked is on disk.
@@ -71,13 +63,7 @@ class Annotator:
             if isinstance(taken, str):
                 run.save()
                 raise Waiting(taken)
-            review = state.review
-            if before:
-                old = before.names()
-                new = [i for i in taken.positions.tolist() if i not in old]
-                scores = logits(torch.tensor(new, dtype=torch.int64))
-                review = [*review, *doubtful(taken, new, scores, before.classes, cycle)]
-            run.move(answers=[*state.answers, taken], review=review)
+            run.move(answers=[*state.answers, taken])
             run.save()
         return self.labeled_set(run.state.answers[cycle])
 
@@ -191,6 +177,12 @@ class Annotator:
             for i in answers.labels.keys() - {*drawn, *picks}
             if i in kept or i not in taken  # what was used once is not taken back
         )
+        left = set(self.pool.eligible(range(len(self.pool)))) - {*picks, *unasked}
+        if unasked and not (left or before or self.takes_all):
+            raise UserError(
+                "every image of the pool has a label, so nothing is left to choose: train on all of them "
+                "with whole_dataset.py, or compare strategies with --dataset folder"
+            )
         labels = {i: answers.labels[i] for i in [*picks, *unasked, *drawn]}
         sure = [i for i in [*picks, *unasked] if labels[i] != UNSURE]
         test = [i for i in drawn if labels[i] != UNSURE]
@@ -263,26 +255,6 @@ class Annotator:
             copies={},
             drawn=(),
         )
-
-
-def doubtful(
-    taken: CycleLabels, positions: Sequence[int], logits: Tensor, classes: Sequence[str], cycle: int
-) -> list[list[Any]]:
-    """The labels that a classifier which has not seen them finds least likely, at most 20: cycle,
-    position, label, prediction, probability of the label.
-
-    Args:
-        positions: pool positions of images that were not labeled when it was trained.
-        logits: float32 (len(positions), len(classes)), its outputs for them; it knows `classes`. A
-            class that it has never met tells nothing.
-    """
-    names, p = taken.names(), logits.softmax(1)
-    rows = []
-    for i, row in zip(positions, p, strict=True):
-        if names[i] in classes:
-            likely = row[list(classes).index(names[i])].item()
-            rows.append([cycle, i, names[i], classes[int(row.argmax())], likely])
-    return sorted(rows, key=lambda row: row[4])[:REVIEWED]
 
 
 def write_or_remove(path: Path, header: Sequence[str], rows: list[list[str]]) -> None:

@@ -373,6 +373,13 @@ class LabelFile:
             self.changed |= clean(line[at_label]) != label
             line[at_label] = label
 
+    def rename(self, old: str, new: str) -> None:
+        """Let every row with the label `old` have the label `new`."""
+        for row, (_, line) in zip(self.rows(), self.lines, strict=True):
+            if row.label == old:
+                line[self.columns[1]] = new
+                self.changed = True
+
     def ask(self, files: Sequence[str], kept: list[tuple[int, list[str]]]) -> None:
         """Let the file hold a line without label for each of `files`, and below them `kept`."""
         blank = [""] * len(self.header)
@@ -403,10 +410,10 @@ def locked(folder: Path) -> contextlib.AbstractContextManager[object]:
 
 
 @contextlib.contextmanager
-def editing(folder: Path, find: Find | None = None) -> Iterator[LabelFile]:
-    """FOLDER/labels.csv as it is now, held, to be changed; written at the end."""
+def editing(folder: Path, find: Find | None = None, name: str = "labels.csv") -> Iterator[LabelFile]:
+    """A label file in FOLDER as it is now, held, to be changed; written at the end."""
     with locked(folder):
-        file = LabelFile(folder / "labels.csv", find, create=True)
+        file = LabelFile(folder / name, find, create=True)
         yield file
         file.write()
 

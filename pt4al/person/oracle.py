@@ -3,10 +3,7 @@
 An oracle has one method, `answer`: the `LabeledSet` that a cycle trains on and is judged by.
 """
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor
 
 from pt4al.data.images import Images, LabeledSet
 from pt4al.person.answers import Annotator
@@ -19,7 +16,7 @@ class KnownLabels:
     def __init__(self, run: RunFolder, pool: Images, test: Images) -> None:
         self.run, self.pool, self.test = run, pool, test
 
-    def answer(self, cycle: int, logits: Callable[[Tensor], Tensor]) -> LabeledSet:
+    def answer(self, cycle: int) -> LabeledSet:
         """All that is chosen up to this cycle, in the order chosen."""
         picks = [i for labeled in self.run.state.labeled[: cycle + 1] for i in labeled]
         return LabeledSet(torch.tensor(picks), self.pool, self.test)

@@ -56,7 +56,8 @@ class State:
         last_accuracy: percent, of the last epoch; None: it was not evaluated.
         labeled: pool positions by cycle, in the order chosen.
         answers: what an annotator said of them, by cycle; empty where the labels are known.
-        metrics, cycles, per_class, review: rows of the tables.
+        metrics, cycles, per_class: rows of the tables.
+        review: rows of review.csv, by the classifier of the last cycle that is done.
     """
 
     cycle: int = 0

@@ -19,7 +19,7 @@ CYCLES = ("cycle", "labels", "best_accuracy", "best_epoch", "last_accuracy", "se
 PER_CLASS = ("cycle", "class", "support", "precision", "recall", "f1")
 ANSWERS = ("cycle", "asked", "labeled", "unsure", "unasked", "changed", "test_images", "accuracy_low",
            "accuracy_high")  # fmt: skip
-REVIEW = ("file_name", "label", "predicted", "probability", "cycle")
+REVIEW = ("file_name", "label", "predicted", "probability")
 RESULTS = ("metrics.csv", "cycles.csv", "per_class.csv", "answers.csv", "review.csv", "predictions.csv")
 # What an annotator is asked. to_label.csv may hold answers: it is not ours to delete.
 REQUESTS = ("disagreements.csv", "to_label.json", "label_config.xml")
@@ -45,7 +45,8 @@ def write_tables(folder: Path, state: State, seconds: Seconds, pool: "Images") -
 
 def write_answers(folder: Path, state: State, ids: list[str]) -> None:
     """What an annotator said and the run made of it: `answers.csv`, one row per cycle;
-    `labeled/cycle_<i>.csv`, the labels that a cycle was trained with; `review.csv`, those that look wrong."""
+    `labeled/cycle_<i>.csv`, the labels that a cycle was trained with; `review.csv`, those that look
+    most wrong to the classifier of the last cycle that is done."""
     last = {row[0]: row[4] for row in state.cycles}
     rows = []
     for cycle, taken in enumerate(state.answers):
@@ -57,12 +58,8 @@ def write_answers(folder: Path, state: State, ids: list[str]) -> None:
         used = [[ids[i], taken.classes[label]] for i, label in labels]
         write_csv(folder / "labeled" / f"cycle_{cycle}.csv", ("file_name", "label"), used)
     write_csv(folder / "answers.csv", ANSWERS, rows)
-    taken = state.answers[-1]
-    labels = zip(taken.positions.tolist(), taken.labels.tolist(), strict=True)
-    now = {i: taken.classes[label] for i, label in labels}
-    doubts = sorted((row for row in state.review if now.get(row[1]) == row[2]), key=lambda row: row[4])
-    if len(state.answers) > 1:
-        review = [[ids[i], *rest, cycle] for cycle, i, *rest in doubts[:20]]
+    # Rows of a run that older code began are longer: its review.csv stays as it is.
+    if review := [row for row in state.review if len(row) == len(REVIEW)]:
         write_csv(folder / "review.csv", REVIEW, review)
 
 

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -37,9 +38,11 @@ from config import Config
 from loader import load_images
 from pt4al.base.files import load_checkpoint
 from pt4al.data.ids import by_path
-from pt4al.person.answers import doubtful
+from pt4al.data.images import Images
+from pt4al.method.classifier import Classification
+from pt4al.method.learner import Learner
 from pt4al.person.labels import LabelFile
-from pt4al.run.state import CycleLabels
+from pt4al.run.state import CycleLabels, State
 from pt4al.run.tables import wilson
 from pt4al.train.network import carry_over, fresh_network
 
@@ -83,9 +86,16 @@ def same_weights(a: dict[str, Any], b: dict[str, Any]) -> bool:
     return a["net"].keys() == b["net"].keys() and all(torch.equal(a["net"][x], b["net"][x]) for x in a["net"])
 
 
-def used(folder: Path, cycle: int) -> dict[str, str]:
+def used(folder: Path, cycle: int, tables: Path = RUN) -> dict[str, str]:
     """The labels that a cycle was trained with."""
-    return {x["file_name"]: x["label"] for x in rows(folder / RUN / f"labeled/cycle_{cycle}.csv")}
+    return {x["file_name"]: x["label"] for x in rows(folder / tables / f"labeled/cycle_{cycle}.csv")}
+
+
+def given(folder: Path, tables: Path = RUN) -> dict[str, str]:
+    """What predictions.csv says that the annotator said."""
+    table = rows(folder / tables / "predictions.csv")
+    assert [*table[0]] == ["file_name", "label", "confidence", "given"] and len(table) == PHOTOS
+    return {row["file_name"]: row["given"] for row in table if row["given"]}
 
 
 # --- the proof
@@ -233,6 +243,8 @@ def test_a_run_asks_waits_and_goes_on(work: Path):
     ]
     assert used(work, 1).keys() == {*asked, *second, free} - {asked[1]}
     assert [row["labels"] for row in rows(work / RUN / "cycles.csv")] == ["10", "20"]
+    said = {row["file_name"]: row["label"] for row in rows(work / "photos/labels.csv")}
+    assert given(work) == said and said[asked[1]] == "?" and len(said) == 21
     assert not (work / RUN / "to_label.csv").exists() and not (work / RUN / "to_label.json").exists()
     before = content(work)
     assert epochs_of(own(work).stdout) == [] and content(work) == before
@@ -248,6 +260,7 @@ def test_labels_are_asked_once_for_all_strategies_and_restarts(asked: Path):
     # What the first run asked for is no gift to the second.
     assert [row["unasked"] for row in rows(asked / OTHER / "answers.csv")] == ["0", "0"]
     assert [row["labels"] for row in rows(asked / OTHER / "cycles.csv")] == ["10", "20"]
+    assert given(asked, OTHER) == used(asked, 1, OTHER)
     before = (asked / RUN / "predictions.csv").read_bytes()
     own(asked, "main.py", "--restart")
     assert (asked / RUN / "predictions.csv").read_bytes() == before
@@ -455,6 +468,32 @@ def test_a_name_that_is_not_utf_8_is_refused_at_once(work: Path):
     one_error(own(work, status=2).stderr, "main.py", "00099", "UTF-8")
 
 
+def test_a_pool_that_is_labeled_already_is_refused(asked: Path):
+    """All cycles would train on the same images. Labels that another run has asked for are no such gift."""
+    truth, before = truth_of(asked), content(asked)
+    say(asked, truth)
+    one_error(own(asked, status=2).stderr, "main.py", "nothing is left to choose", "whole_dataset.py")
+    assert content(asked).keys() - {"photos/labels.csv"} <= before.keys()
+    other = asked / "runs/own/other"
+    other.mkdir()
+    shutil.copy(asked / RUN / "config.json", other)
+    (other / "asked.txt").write_text("".join(f"{name}\n" for name in truth))
+    own(asked)
+    assert [row["labels"] for row in rows(asked / RUN / "cycles.csv")] == ["10", "20"]
+
+
+def test_a_last_cycle_that_is_worse_is_named():
+    answers = [CycleLabels([], *[torch.tensor([])] * 4, 100, 0, 0, 0, 0)] * 3
+    runs = {"last": [54.3, 53.8, 47.2], "best": [50.0, 54.0, 54.0], "none": [None] * 3}
+    said = {}
+    for name, accuracies in runs.items():
+        cycles = [[i, 10, x, 0, x] for i, x in enumerate(accuracies)]
+        run = SimpleNamespace(state=State(cycles=cycles, answers=answers))
+        said[name] = Learner.decline(SimpleNamespace(config=Config(), run=run))
+    says(said["last"], "cycle 2 (47.20 %", "37.7 to 56.9", "less accurate than", "cycle 0 (54.30 %")
+    assert said["best"] == said["none"] == ""
+
+
 # --- a test set
 
 
@@ -585,35 +624,54 @@ def test_two_annotators_who_disagree_are_waited_for(asked_plain: Path):
     assert not (asked_plain / RUN / "disagreements.csv").exists()
 
 
-def test_labels_that_look_wrong_are_named(work: Path):
-    """A wrong label of the second cycle: the classifier of the first finds it unlikely."""
+def test_labels_that_look_wrong_are_named_by_the_newest_classifier(work: Path):
+    """Labels that it was trained on and labels of the test set; what an earlier one doubted is gone."""
     flags = ["--num-batches", "2", "--labels-per-cycle", "45", "--epochs", "6", "--min-epoch-images", "200"]
+    shutil.move(work / "photos/test/3/10.png", work / "photos/test/6/wrong.png")
     own(work, "make_batches.py", "--losses", "losses.txt", "--num-batches", "2", "--restart")
     own(work, "main.py", *flags, status=3)
-    answer(work)
-    own(work, "main.py", *flags, status=3)
-    asked, truth = waiting(work), truth_of(work)
-    wrong = {name: str((int(truth[name]) + 5) % 10) for name in asked[-2:]}  # it is sure of these
-    answer(work, **wrong)
+    truth, wrong = truth_of(work), {}
+    for cycle in range(2):
+        wrong |= {name: str((int(truth[name]) + 5) % 10) for name in waiting(work)[-2:]}
+        answer(work, **wrong)
+        own(work, "main.py", *flags, status=0 if cycle else 3)
+        table = rows(work / RUN / "review.csv")
+        first = {row["file_name"] for row in table[: 8 if cycle else 20]}
+        assert len(table) == 20 and first >= {*wrong, "test/6/wrong.png"}
+        likely = [float(row["probability"]) for row in table]
+        assert likely == sorted(likely)
+    labels = {**used(work, 1), **{str(x.relative_to(work / "photos")): x.parent.name
+                                  for x in (work / "photos/test").rglob("*.png")}}  # fmt: skip
+    assert all(labels[row["file_name"]] == row["label"] for row in table)
+    # As the weights say that choose next.
+    predicted = {row["file_name"]: row for row in rows(work / RUN / "predictions.csv")}
+    for row in table:
+        if row["file_name"] in predicted:
+            assert row["predicted"] == predicted[row["file_name"]]["label"]
+    (work / RUN / "review.csv").unlink()
     own(work, "main.py", *flags)
-    table = rows(work / RUN / "review.csv")
-    assert len(table) == 20 and {row["file_name"] for row in table[:6]} >= {*wrong}
-    assert [float(x["probability"]) for x in table] == sorted(float(x["probability"]) for x in table)
-    assert all(row["cycle"] == "1" for row in table)
+    assert rows(work / RUN / "review.csv") == table
 
 
-def test_doubtful_labels_are_the_least_likely():
-    none = torch.tensor([], dtype=torch.int64)
-    taken = CycleLabels(
-        ["a", "b", "new"], torch.tensor([4, 5, 6]), torch.tensor([0, 1, 2]), none, none, 0, 3, 0, 0, 0
+def test_doubtful_labels_are_the_least_likely(monkeypatch: pytest.MonkeyPatch):
+    """Also where every probability is 1 in float32."""
+    sizes = {"size": 30, "test": 2}
+    pool, test = (
+        Images(torch.zeros(n, 8, 8, 3, dtype=torch.uint8), torch.zeros(n, dtype=torch.int64),
+               [f"{name}/{i}.png" for i in range(n)], ["a", "b"], torch.device("cpu"))
+        for name, n in sizes.items()
+    )  # fmt: skip
+    logits = {"size": torch.stack([40.0 - torch.arange(30.0), torch.zeros(30)], 1),
+              "test": torch.tensor([[0.0, 2.0], [25.5, 0.0]])}  # fmt: skip
+    classification = Classification(Config(img_size=8), pool, test)
+    monkeypatch.setattr(
+        classification, "logits", lambda net, images, at: logits[images.ids[0].split("/")[0]][at]
     )
-    logits = torch.tensor([[0.0, 2.0], [0.0, 1.0], [5.0, 0.0]])
-    found = doubtful(taken, [4, 5, 6], logits, ["a", "b"], 3)
-    assert [row[:4] for row in found] == [
-        [3, 4, "a", "b"],
-        [3, 5, "b", "b"],
-    ]  # of a new class it knows nothing
-    assert found[0][4] == pytest.approx(1 / (1 + np.exp(2)))
+    found = classification.doubtful(None, torch.arange(0, 30, 2))
+    assert [row[0] for row in found[:4]] == ["test/0.png", "size/28.png", "size/26.png", "size/24.png"]
+    assert [row[0] for row in found].index("test/1.png") == 8 and len(found) == 17
+    assert found[0][1:3] == ["a", "b"] and found[0][3] == pytest.approx(1 / (1 + np.exp(2)))
+    assert classification.doubtful(None, torch.arange(30))[19][0] == "size/12.png"
 
 
 # --- the pool

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,15 @@ ODD_NAMES = [
 ]  # fmt: skip
 
 
+def ask(run_folder: Path, names: list[str], labels: dict[str, str] | None = None) -> None:
+    """As main.py does: a list of what is waited for."""
+    with (run_folder / "to_label.csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["file_name", "label"])
+        writer.writerows([name, (labels or {}).get(name, "")] for name in names)
+    (run_folder / "asked.txt").write_text("".join(f"{name}\n" for name in names))
+
+
 def make_run(folder: Path, names: list[str], labels: dict[str, str] | None = None, **parameters: str) -> Path:
     """A run folder that waits for labels of these images, 8x8 pixels, and its folder of photographs."""
     for i, name in enumerate(names):
@@ -45,18 +55,16 @@ def make_run(folder: Path, names: list[str], labels: dict[str, str] | None = Non
         "other_parameters": {"data_dir": str(folder / "photos")},
     }
     (run_folder / "config.json").write_text(json.dumps(record))
-    with (run_folder / "to_label.csv").open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["file_name", "label"])
-        writer.writerows([name, (labels or {}).get(name, "")] for name in names)
+    ask(run_folder, names, labels)
+    (run_folder / "asked.txt").unlink()
     return run_folder
 
 
 class Person:
     """Who sits at a page: knows the answers that it showed last."""
 
-    def __init__(self, run_folder: Path, annotator: str = "", port: int = 8000) -> None:
-        self.task = PROGRAM.Task(run_folder, annotator)
+    def __init__(self, run_folder: Path, annotator: str = "", port: int = 8000, review: bool = False) -> None:
+        self.task = PROGRAM.Task(run_folder, annotator, review)
         self.client: FlaskClient = PROGRAM.make_app(self.task, port).test_client()
         self.base = f"http://127.0.0.1:{port}"
         self.look()
@@ -305,12 +313,13 @@ def test_classes_are_those_met_until_one_is_added(tmp_path: Path):
 
 def test_classes_of_the_test_set_are_known(tmp_path: Path):
     run_folder = make_run(tmp_path, NAMES)
-    for name in ("dog", "cat", ".hidden"):
+    for name in ("dog", "cat", ".hidden", "?", " Bär", "Ba\u0308r"):  # composed or not, it is one
         (tmp_path / "photos/test" / name).mkdir(parents=True)
+    (tmp_path / "photos/labels.csv").write_text("file_name,label\npool/o.png,Bär\n")
     person = Person(run_folder)
-    assert person.shown["classes"] == ["cat", "dog"]
+    assert person.shown["classes"] == ["Bär", "cat", "dog"]
     person.post("/class", {"name": "ape"})
-    assert (tmp_path / "photos/classes.txt").read_text() == "cat\ndog\nape\n"
+    assert (tmp_path / "photos/classes.txt").read_text() == "Bär\ncat\ndog\nape\n"
 
 
 def test_a_class_is_shown_once_however_its_folder_spells_it(tmp_path: Path):
@@ -355,6 +364,145 @@ def test_a_class_that_is_none_is_refused(waiting: Path, tmp_path: Path):
     for label in ("bird", "", "Cat", "??"):
         assert person.says(0, label).status_code == 409
     assert not (tmp_path / "photos/labels.csv").exists()
+
+
+def test_a_class_is_renamed_in_every_row(tmp_path: Path):
+    run_folder = make_run(tmp_path, NAMES, {NAMES[3]: "cat"})
+    photos = tmp_path / "photos"
+    before = "Image;label;annotator;note\r\npool/o.png;cat;;x\r\npool/a/1.png; cat ;anna;cat\r\npool/b/1.png;dog;;\r\n"
+    (photos / "labels.csv").write_bytes(before.encode())
+    person = Person(run_folder)
+    assert person.shown["classes"] == ["cat", "dog"]
+    renamed = person.post("/rename", {"name": "cat", "to": " lynx "}).json
+    assert renamed["classes"] == ["lynx", "dog"] and renamed["answers"][3] == "lynx"  # its key stays
+    rows = before.replace("png;cat", "png;lynx").replace("; cat ;", ";lynx;")
+    assert labels_of(tmp_path) == rows and (photos / "classes.txt").read_text() == "lynx\ndog\n"
+    assert (run_folder / "to_label.csv").read_text().endswith(f"{NAMES[3]},lynx\n")
+    # A name that is a class already takes the other in.
+    assert person.post("/rename", {"name": "dog", "to": "lynx"}).json["classes"] == ["lynx"]
+    assert labels_of(tmp_path) == rows.replace("png;dog", "png;lynx")
+    (photos / "test/lynx").mkdir(parents=True)
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for old, new, told in (
+        ("dog", "wolf", "'dog'"), ("lynx", "?", "'?'"), ("lynx", "", "''"), ("lynx", "wolf", "test"),
+    ):  # fmt: skip
+        response = person.post("/rename", {"name": old, "to": new})
+        assert response.status_code == 409 and told in response.json["error"]
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == kept
+
+
+@pytest.mark.parametrize("writes", range(4))
+def test_a_renaming_that_is_cut_short_can_be_read_and_done_again(
+    writes: int, waiting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    person = Person(waiting)
+    person.answers(0, "cat")
+    (waiting / "to_label.csv").write_text(f"file_name,label\n{NAMES[0]},\n{NAMES[1]},cat\n")
+    person.look()
+    left, write = [writes], PROGRAM.write_lines.__globals__["write_bytes"]
+
+    def stop(path: Path, data: bytes) -> None:
+        if not left[0]:
+            raise OSError(errno.ENOSPC, "full", str(path))
+        left[0] -= 1
+        write(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pt4al.person.labels.write_bytes", stop)
+        patch.setattr("pt4al.base.files.write_bytes", stop)
+        assert person.post("/rename", {"name": "cat", "to": "lynx"}).status_code == 500
+    assert {*person.look()["answers"][:2]} <= {"cat", "lynx"}
+    assert person.post("/rename", {"name": "cat", "to": "lynx"}).json == {
+        "classes": ["dog", "lynx"], "answers": ["lynx", "lynx"],
+    }  # fmt: skip
+    assert "cat" not in labels_of(tmp_path) + (waiting / "to_label.csv").read_text()
+
+
+# --- from stop to stop
+
+
+def test_the_page_follows_the_run(waiting: Path, tmp_path: Path):
+    person = Person(waiting)
+    now = person.get("/now").json
+    assert now == {"list": person.shown["list"], "finished": False}
+    for i in range(4):
+        person.answers(i, "cat")
+    ask(waiting, NAMES)
+    (waiting / "to_label.csv").unlink()  # main.py trains
+    assert person.get("/now").json == now and person.look()["answers"] == ["cat"] * 4
+    assert Person(waiting).shown["files"] == []  # a page that is opened now waits
+    (tmp_path / "photos/pool/new.png").write_bytes((tmp_path / "photos" / NAMES[0]).read_bytes())
+    ask(waiting, ["pool/new.png", NAMES[0]])
+    assert person.get("/now").json["list"] != now["list"]
+    assert person.says(0, "dog").status_code == 409  # of the old list
+    assert person.look()["files"] == ["pool/new.png", NAMES[0]] and person.shown["answers"] == [None, "cat"]
+    person.answers(0, "dog")
+    assert person.pixels(0).shape == (8, 8, 3) and labels_of(tmp_path).endswith("pool/new.png,dog\n")
+    (waiting / "to_label.csv").unlink()
+    (waiting / "predictions.csv").write_text("file_name\n")
+    assert person.get("/now").json["finished"] is True
+    done = run(tmp_path, "utils/label_images.py", str(waiting))
+    says(done.stdout, "nothing left to label", "is finished")
+    ask(waiting, ["pool/new.png"])  # more cycles
+    assert person.get("/now").json["finished"] is False
+
+
+@pytest.mark.parametrize("who", ["", "anna"])
+def test_answers_to_read_only_photographs_go_to_the_list(
+    who: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run_folder = make_run(tmp_path, NAMES)
+    photos = tmp_path / "photos"
+    before = sorted(photos.rglob("*"))
+    monkeypatch.setattr(PROGRAM.os, "access", lambda path, mode: Path(path) != photos)
+    person = Person(run_folder, who)
+    assert person.post("/class", {"name": "dog"}).json["classes"] == ["dog"]
+    assert person.post("/class", {"name": "cat"}).json["classes"] == ["dog", "cat"]
+    person.answers(1, "cat")
+    person.answers(0, "?")
+    person.answers(1, "dog")
+    assert person.look()["answers"] == ["?", "dog", None, None] and person.shown["files"] == NAMES
+    table = [(x["file_name"], x["label"], x.get("annotator", "")) for x in rows(run_folder / "to_label.csv")]
+    assert {*table} >= {(NAMES[0], "?", who), (NAMES[1], "dog", who)}
+    response = person.post("/rename", {"name": "dog", "to": "wolf"})
+    assert response.status_code == 409 and "read-only" in response.json["error"]
+    assert sorted(photos.rglob("*")) == before
+
+
+# --- a review
+
+
+def test_a_review_shows_the_doubtful_labels_that_still_stand(waiting: Path, tmp_path: Path):
+    labels = dict(zip(NAMES, ("cat", "dog", "cat", "?"), strict=True))
+    (tmp_path / "photos/labels.csv").write_text(
+        "file_name,label\n" + "".join(f"{name},{label}\n" for name, label in labels.items())
+    )
+    doubts = [
+        (NAMES[2], "cat", "dog", 0.001), ("test/cat/1.png", "cat", "dog", 0.01), (NAMES[0], "cat", "cat", 0.5),
+        (NAMES[1], "cat", "dog", 0.6),  # was changed since
+    ]  # fmt: skip
+    text = "".join(",".join(map(str, row)) + "\n" for row in doubts)
+    (waiting / "review.csv").write_text("file_name,label,predicted,probability\n" + text)
+    person = Person(waiting, review=True)
+    assert person.shown["files"] == [NAMES[2], NAMES[0]] and person.shown["answers"] == ["cat", "cat"]
+    assert person.shown["doubts"] == [["cat", "dog", 0.001], ["cat", "cat", 0.5]]
+    assert person.shown["elsewhere"] == 1 and person.pixels(0).shape == (8, 8, 3)
+    person.answers(0, "dog")
+    assert f"{NAMES[2]},dog\n" in labels_of(tmp_path)
+    assert Person(waiting, review=True).shown["files"] == [NAMES[0]]
+    assert Person(waiting).shown["doubts"] is None  # but there no prediction is shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["file_name,label\npool/a/1.png,cat\n", "file_name,label,predicted,probability\npool/../x,a,b,0\n",
+     "file_name,label,predicted,probability\npool/x,a,b,\n", None],
+)  # fmt: skip
+def test_what_is_no_review_is_told_in_a_line(text: str | None, waiting: Path, tmp_path: Path):
+    if text:
+        (waiting / "review.csv").write_text(text)
+    done = run(tmp_path, "utils/label_images.py", str(waiting), "--review", status=2)
+    one_error(done.stderr, "label_images.py", "review.csv", "main.py")
 
 
 # --- faults while the page is open
@@ -602,6 +750,48 @@ def test_ctrl_c_ends_it_with_a_line(waiting: Path, served: Serve):
     assert out == "" and len(err.split("\n")) == 3 and "SIGINT" in err
 
 
+def test_a_second_start_leads_to_the_first_page(
+    waiting: Path, served: Serve, monkeypatch: pytest.MonkeyPatch
+):
+    _, address = served(waiting)
+    port = int(address.rpartition(":")[2])
+    monkeypatch.setattr(PROGRAM, "PORT", port)
+    assert PROGRAM.find_port(None, PROGRAM.Task(waiting)) == (None, port)
+    for other in (PROGRAM.Task(waiting, "anna"), PROGRAM.Task(make_run(waiting.parent / "other", NAMES))):
+        server, free = PROGRAM.find_port(None, other)
+        with server:
+            assert port < free
+    with pytest.raises(PROGRAM.UserError, match=f"{port} .*page of .* is there already"):
+        PROGRAM.find_port(port, PROGRAM.Task(waiting))
+
+
+@pytest.mark.parametrize(
+    "environment, kind, opened",
+    [
+        ({"DISPLAY": ":0"}, "BackgroundBrowser", True),
+        ({"WAYLAND_DISPLAY": "w"}, "BackgroundBrowser", True),
+        ({}, "BackgroundBrowser", False),
+        ({"DISPLAY": ":0", "SSH_CONNECTION": "1 2 3 4"}, "BackgroundBrowser", False),
+        ({"DISPLAY": ":0"}, "GenericBrowser", False),  # in the terminal
+    ],
+)
+def test_a_browser_opens_where_there_is_a_screen(
+    environment: dict[str, str], kind: str, opened: bool, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SSH_CONNECTION", "SSH_TTY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(PROGRAM.sys, "platform", "linux")
+    browser, asked = getattr(PROGRAM.webbrowser, kind)("x"), Queue()
+    browser.open = asked.put
+    monkeypatch.setattr(PROGRAM.webbrowser, "get", lambda: browser)
+    PROGRAM.open_browser("http://127.0.0.1:8000")
+    assert (asked.get(timeout=60) if opened else asked.empty()) == (
+        "http://127.0.0.1:8000" if opened else True
+    )
+
+
 Damage = Callable[[Path, Path], object]  # of the run and the photographs
 
 
@@ -813,7 +1003,7 @@ def test_by_mouse_large_and_small(tmp_path: Path, browser: Any, served: Serve):
     small = "document.querySelector('#stage img')"
     assert (
         page.script(f"{small}.width") >= 400
-        and page.script(f"getComputedStyle({small}).imageRendering") == "pixelated"
+        and page.script(f"getComputedStyle({small}).imageRendering") == "auto"  # smooth
     )
     page.press(" ")
     assert (
@@ -862,6 +1052,63 @@ def test_by_mouse_large_and_small(tmp_path: Path, browser: Any, served: Serve):
     page.press("1")
     page.until("#stage", "All 3 images")
     assert (photos / "labels.csv").read_text().endswith("pool/1.png,cat,anna\n")
+
+
+def test_one_page_from_the_first_class_to_the_review(tmp_path: Path, browser: Any, served: Serve):
+    from selenium.webdriver.common.keys import Keys
+
+    names = [f"pool/{i}.png" for i in range(6)]
+    run_folder = make_run(tmp_path, names)
+    ask(run_folder, names[:2])
+    photos = tmp_path / "photos"
+    _, address = served(run_folder)
+    page = Typist(browser, address)
+    page.at("pool/0.png")
+    assert " ".join(page.text("#hint").split()) == "No class yet: press + and name the first one."
+    page.press("+", "cat", Keys.ENTER, Keys.ENTER)
+    page.until("#classes", "cat")
+    assert page.script("document.querySelector('#hint').hidden") is True
+    page.press("+", "Cat", Keys.ENTER)
+    page.until("#warning", '"cat"')
+    page.press(Keys.ENTER)  # which must not add the twin
+    assert page.script("adding.open") is False and (photos / "classes.txt").read_text() == "cat\n"
+    page.press("+", "dog", Keys.ENTER, Keys.ENTER)
+    page.until("#classes", "dog")
+    page.press("1")
+    page.at("pool/1.png")
+    page.press(Keys.F2)
+    page.press(Keys.TAB, "lynx", Keys.ENTER)
+    page.until("#question", '"cat" to "lynx"')
+    page.press(Keys.ENTER)
+    page.until("#classes", "lynx")
+    page.at("pool/1.png")
+    page.press("2")
+    page.until("#stage", "waits for the next images")
+    assert read(photos) == [["pool/0.png", "lynx"], ["pool/1.png", "dog"]]
+    (run_folder / "to_label.csv").unlink()
+    ask(run_folder, names[2:3])
+    page.at("pool/2.png")  # by itself
+    page.press("2")
+    page.until("#stage", "All 1 images")
+    (run_folder / "to_label.csv").unlink()
+    (run_folder / "predictions.csv").write_text("file_name\n")
+    page.until("#stage", "The run is finished.")
+    assert page.script("document.querySelector('#keep').hidden") is True
+
+    (run_folder / "review.csv").write_text(
+        "file_name,label,predicted,probability\npool/0.png,lynx,dog,0.004\npool/2.png,dog,lynx,0.2\n"
+    )
+    _, address = served(run_folder, "--review")
+    page = Typist(browser, address)
+    page.at("pool/0.png")
+    assert page.text("#doubt") == 'labeled "lynx", predicted "dog" (probability of "lynx": under 1 %)'
+    assert page.text("button.predicted").split() == ["2", "dog"]
+    page.press(Keys.ENTER)  # keep
+    page.at("pool/2.png")
+    page.press("1")
+    page.until("#stage", "All 2 doubtful labels are reviewed.")
+    assert read(photos) == [["pool/0.png", "lynx"], ["pool/1.png", "dog"], ["pool/2.png", "lynx"]]
+    assert complaints(browser) == []
 
 
 def read(photos: Path) -> list[list[str]]:
