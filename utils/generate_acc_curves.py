@@ -7,7 +7,8 @@ cycles. Where precisions differ or runs end before others, a note says so; a
 curve goes as far as its shortest run. It is the mean, its band one standard
 deviation (n - 1) to each side. A run of a single cycle (whole-dataset,
 cold-start-...) is a dashed line, or a single point; where all have one and the
-same number of labels, each has a line of its own.
+same number of labels, each has a line of its own. Where an annotator labeled,
+bars are the 95 % interval (Wilson) that the size of the test set gives a mean.
 
 Methods judged on different test images are refused. Other settings in which a
 method differs from the baseline, or else from the first, are noted; scripts are
@@ -21,13 +22,14 @@ divided by its range (AULC). Also the labels that the baseline needs to reach a
 method's final accuracy, linear between the points of its mean curve.
 
 Reads:  RUN/cycles.csv and RUN/config.json of every RUN (without config.json the
-        seed is unknown, and nothing is joined); or a table of curves, as this
-        program writes it, of which --methods names those wanted
+        seed is unknown, and nothing is joined), and RUN/answers.csv where an
+        annotator labeled; or a table of curves, as this program writes it, of
+        which --methods names those wanted
 Writes: a picture (default: figures/learning_curves.png; none if --out is .csv)
         its name with .csv, where runs were given: the table of curves, one row
         per method and number of labels, and one for the AULC (area): n, mean
         and std of best and last accuracy in percent, the values, and the seeds
-        in the order of the values
+        in the order of the values; where an annotator labeled also test_images
         with --baseline, its name with _differences.csv: one row per method and
         quantity, in percentage points, with interval, p, values and seeds.
         Quantities: first, final, area; point (each number of labels, not
@@ -41,6 +43,7 @@ Run:    python utils/generate_acc_curves.py runs/cifar10-seed*/main-confidence \
 """
 
 import argparse
+import codecs
 import os
 import sys
 import textwrap
@@ -58,9 +61,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pt4al.base.console import Parser, UserError, printable, run_script
 from pt4al.base.files import write_csv
-from pt4al.base.pictures import check_name, new_figure, save_picture
+from pt4al.base.pictures import check_name, drawable, new_figure, save_picture
 from pt4al.run.curves import (
     CURVE_COLUMNS,
+    TEST_IMAGES,
     Curve,
     Row,
     aulc,
@@ -126,6 +130,13 @@ class Drawing:
         interval = "\nmean and 95 % t interval" if any("low" in row for row in self.points) else ""
         return textwrap.fill(f"minus {text} (points)", 36) + interval
 
+    def spreads(self) -> str | None:
+        """What bands and bars about a curve are."""
+        many = any(len(curve.seeds) > 1 for curve in self.curves)
+        measured = any(curve.test_images is not None for curve in self.curves)
+        parts = ["mean ± standard deviation over seeds"] * many
+        return "; ".join([*parts, *["bars: 95 % interval of the test set"] * measured]) or None
+
 
 def draw(drawing: Drawing, title: str) -> Figure:
     """Learning curves, and below them the differences from the baseline where there are any."""
@@ -149,10 +160,8 @@ def draw(drawing: Drawing, title: str) -> Figure:
         axis.grid(alpha=0.3)
     axes[-1].set_xlabel("number of labels")
     axes[-1].xaxis.set_major_formatter("{x:,.0f}")
-    many = any(len(curve.seeds) > 1 for curve in curves)
     columns = 2 if max(map(len, drawing.texts.values())) > 24 else 3
-    about = "mean ± standard deviation over seeds" if many else None
-    figure.legend(loc="outside lower center", ncols=columns, title=about)
+    figure.legend(loc="outside lower center", ncols=columns, title=drawing.spreads())
     return figure
 
 
@@ -174,6 +183,11 @@ def draw_curve(axis: Axes, curve: Curve, drawing: Drawing, n: int) -> None:
         axis.plot(labels, mean, ms=7, label=text, **{**look, "linestyle": ""})
         if len(values) > 1:
             axis.errorbar(labels, mean, values.std(0, ddof=1), fmt="none", ecolor=look["color"], capsize=3)
+    if (ends := curve.interval(drawing.kind)) is not None:
+        if look["marker"]:
+            axis.vlines(labels, *ends[:, :n], color=look["color"], lw=1, alpha=0.6)
+        else:
+            axis.axhspan(*ends[:, -1], color=look["color"], alpha=0.08, lw=0)
 
 
 def draw_differences(axis: Axes, drawing: Drawing) -> None:
@@ -209,6 +223,8 @@ def draw_lines(drawing: Drawing, title: str) -> Figure:
         values = curve.accuracy[kind][:, 0]
         axes[0].plot(values, [line] * len(values), "o", ms=5, color=color, alpha=0.5, mew=0)
         axes[0].plot(values.mean(), line, "|", ms=16, mew=2, color=color)
+        if (ends := curve.interval(kind)) is not None:
+            axes[0].hlines(line, *ends[:, 0], color=color, lw=1, alpha=0.6)
         for row in (row for row in points if row["method"] == curve.name):
             half = (row["high"] - row["low"]) / 2 if "low" in row else None
             axes[1].errorbar(row["difference"], line, xerr=half, fmt="o", ms=5, capsize=3, color=color)
@@ -218,7 +234,8 @@ def draw_lines(drawing: Drawing, title: str) -> Figure:
     axes[0].set_ylabel(group * alike)  # what all begin with is said once
     axes[0].invert_yaxis()
     labels = f"{curves[0].labels[0]:,} labels"
-    axes[0].set_xlabel(f"test accuracy (%), {kind} epoch\n{labels}: each seed, and the mean")
+    bars = "\nbars: 95 % interval of the test set" if any(x.test_images is not None for x in curves) else ""
+    axes[0].set_xlabel(f"test accuracy (%), {kind} epoch\n{labels}: each seed, and the mean{bars}")
     if points:
         (baseline,) = (curve for curve in curves if curve.name == drawing.baseline)
         axes[0].axvline(baseline.accuracy[kind].mean(), color="black", lw=1)
@@ -284,7 +301,8 @@ def check(out: Path, tables: Tables, read: list[Path]) -> None:
         if path.exists() and any(path.samefile(other) for other in read if other.exists()):
             raise UserError(f"{path} is read, and would be written: choose another --out")
         start = ",".join(columns[:2]).encode()
-        if path.exists() and not path.read_bytes().startswith(start):
+        head = path.read_bytes()[:100].removeprefix(codecs.BOM_UTF8) if path.exists() else start
+        if not head.replace(b";", b",").replace(b"\t", b",").startswith(start):
             raise UserError(f"{path} is not a table of this program: choose another --out")
 
 
@@ -347,7 +365,8 @@ def main() -> None:
     tables: Tables = {}
     if any(curve.runs for curve in curves):
         content = [row for curve in curves for row in curve_rows(curve)]
-        tables[out.with_suffix(".csv")] = (CURVE_COLUMNS, content)
+        more = (TEST_IMAGES,) if any(curve.test_images is not None for curve in curves) else ()
+        tables[out.with_suffix(".csv")] = ((*CURVE_COLUMNS, *more), content)
     lines, rows, notes = curve_lines(curves, texts), [], notes_of_runs(curves)
     notes += notes_of_settings(sorted(curves, key=lambda curve: curve is not baseline))
     if baseline:
@@ -362,8 +381,9 @@ def main() -> None:
         looks = looks_of(words.values())
         by_look = {name: looks[text] for name, text in words.items()}
         points = [row for row in rows if row["quantity"] == "point"]
-        drawing = Drawing(curves, texts, by_look, points, options.baseline, kind)
-        save_picture(draw(drawing, printable(options.title)), out)
+        drawn = {name: drawable(text) for name, text in texts.items()}
+        drawing = Drawing(curves, drawn, by_look, points, options.baseline, kind)
+        save_picture(draw(drawing, drawable(options.title)), out)
     for path, (columns, content) in tables.items():
         write_csv(path, columns, [[cell(row.get(name)) for name in columns] for row in content])
     lines += [f"note: {note}" for note in dict.fromkeys(notes)]

@@ -54,7 +54,12 @@ def fail(message: str) -> None:
 
 def printable(text: str) -> str:
     """Without characters that steer a terminal."""
-    return "".join(c if c.isprintable() or c.isspace() else "?" for c in text)
+    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
+
+
+def say(text: object) -> None:
+    """Print a line, such as a path, at once."""
+    print(printable(str(text)), flush=True)
 
 
 def on_signal(number: int, frame: object) -> None:
@@ -105,7 +110,7 @@ def run_script(main: Callable[[], None]) -> None:
         status = 2
     except Waiting as wait:
         if os.environ.get("RANK", "0") == "0":
-            print(printable(str(wait)), flush=True)
+            say(wait)
         status = 3
     except Stopped as stop:
         again = "the same command without --restart" if "--restart" in sys.argv else "the same command"

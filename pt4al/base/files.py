@@ -61,9 +61,9 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file without their ends (LF or CRLF); a last line without an end
-    counts."""
-    text = path.read_bytes().decode("utf-8", "surrogateescape")
+    """The lines of a text file without their ends (LF or CRLF), nor a byte order mark; a last line without
+    an end counts."""
+    text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     return lines[:-1] if lines[-1] == "" else lines
 

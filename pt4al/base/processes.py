@@ -20,7 +20,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from config import Config
-from pt4al.base.console import UserError, ignore_signals, printable
+from pt4al.base import console
+from pt4al.base.console import UserError, ignore_signals
 
 
 class PeerLost(UserError):
@@ -55,7 +56,7 @@ def is_main() -> bool:
 def say(text: str) -> None:
     """Print a line, from rank 0 only, at once."""
     if is_main():
-        print(printable(text), flush=True)
+        console.say(text)
 
 
 def choose_device(name: str) -> torch.device:

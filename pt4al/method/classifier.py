@@ -98,8 +98,8 @@ class Classification:
         return F.cross_entropy(logits, labels).item(), accuracy
 
     def per_class(self, net: nn.Module, cycle: int) -> list[list[object]]:
-        """Rows of per_class.csv; a class that was never predicted has precision 0, one without test
-        images recall 0."""
+        """Rows of per_class.csv; a class that was never predicted has precision 0, of one without test
+        images nothing is known."""
         if not len(self.test):
             return []
         from sklearn.metrics import precision_recall_fscore_support  # takes a second to import
@@ -108,8 +108,8 @@ class Classification:
         every = range(len(self.test.classes))
         table = precision_recall_fscore_support(truth, predicted, labels=every, zero_division=0.0)
         return [
-            [cycle, name, int(support), float(precision), float(recall), float(f1)]
-            for name, precision, recall, f1, support in zip(self.test.classes, *table, strict=True)
+            [cycle, name, int(support), *(float(x) if support else None for x in measures)]
+            for name, *measures, support in zip(self.test.classes, *table, strict=True)
         ]
 
     def doubtful(self, net: nn.Module, positions: Tensor) -> list[list[object]]:

@@ -12,18 +12,21 @@ import numpy as np
 from pt4al.base.console import UserError
 from pt4al.run.record import cycles_of
 from pt4al.run.runs import KINDS, Run, differing, made_otherwise, other_test_images, read_run, read_table
+from pt4al.run.tables import wilson
 
 CURVE_COLUMNS = (
     "method", "labels", "n", "best_mean", "best_std", "last_mean", "last_std", "best_values", "last_values",
     "seeds",
 )  # fmt: skip
+TEST_IMAGES = "test_images"  # a column more where annotators labeled
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The runs of a method: labels int64 (points,), best and last accuracy in percent (seeds, points).
+    """The runs of a method: labels int64 (points,), best and last accuracy in percent (seeds, points);
+    where annotators labeled also the size of the test set, int64 (points,), of seeds the smallest.
 
     One that was read from a table has no `runs`.
     """
@@ -33,6 +36,15 @@ class Curve:
     seeds: list[int | None]
     labels: np.ndarray
     accuracy: dict[str, np.ndarray]
+    test_images: np.ndarray | None = None
+
+    def interval(self, kind: str) -> np.ndarray | None:
+        """The 95 % interval that the test set gives the mean over seeds: low and high, (2, points), percent;
+        None where its size is not known."""
+        if self.test_images is None:
+            return None
+        means = self.accuracy[kind].mean(0)
+        return np.array([wilson(*point) for point in zip(means, self.test_images, strict=True)]).T
 
 
 def aulc(labels: np.ndarray, curves: np.ndarray) -> np.ndarray:
@@ -79,7 +91,10 @@ def pool(name: str, runs: list[Run]) -> Curve:
             pair = f"{runs[0].path} and {run.path}"
             raise UserError(f"{pair} labeled different numbers of images: they cannot be pooled")
     accuracy = {kind: np.array([run.accuracy[kind][:points] for run in runs]) for kind in KINDS}
-    return Curve(name, runs, [run.seed for run in runs], runs[0].labels[:points], accuracy)
+    sizes = [run.test_images for run in runs]
+    known = all(size is not None for size in sizes)
+    test_images = np.min([size[:points] for size in sizes], axis=0) if known else None
+    return Curve(name, runs, [run.seed for run in runs], runs[0].labels[:points], accuracy, test_images)
 
 
 def precisions(curve: Curve) -> dict[int, str | None]:
@@ -103,9 +118,10 @@ def notes_of_runs(curves: list[Curve]) -> list[str]:
             notes.append(f"not all runs of {curve.name} are of one precision: {each}")
         if unknown := ", ".join(str(run.path) for run in curve.runs if not run.record):
             notes.append(f"no config.json in {unknown}: seed unknown, settings not compared")
-        records = [run.record for run in curve.runs if run.record]
-        planned = [cycles_of(record) for record in records]
-        wanted = max([len(run.labels) for run in curve.runs] + planned, default=0)
+        left_out = [run.cycles - len(run.labels) for run in curve.runs]
+        planned = [cycles_of(run.record) if run.record else 0 for run in curve.runs]
+        wanted = max([len(run.labels) for run in curve.runs] +
+                     [n - out for n, out in zip(planned, left_out, strict=True)], default=0)  # fmt: skip
         if curve.runs and (points := len(curve.labels)) < wanted:
             path = next(run.path for run in curve.runs if len(run.labels) == points)
             notes.append(f"the curve of {curve.name} ends after {points} of {wanted} cycles, as {path} does")
@@ -143,11 +159,13 @@ def curve_rows(curve: Curve) -> list[Row]:
     values = {x: [curve.accuracy[k][:, i] for k in KINDS] for i, x in enumerate(curve.labels)}
     values["area"] = [aulc(curve.labels, curve.accuracy[kind]) for kind in KINDS]
     seeds = joined("?" if seed is None else seed for seed in curve.seeds)
+    sizes = {} if curve.test_images is None else dict(zip(curve.labels, curve.test_images, strict=True))
     rows = []
     for x, (best, last) in values.items():
         stats = [*mean_and_std(best, 4), *mean_and_std(last, 4), joined(best), joined(last)]
         fields = [curve.name, x, len(curve.seeds), *stats, seeds]
-        rows.append(dict(zip(CURVE_COLUMNS, fields, strict=True)))
+        row = dict(zip(CURVE_COLUMNS, fields, strict=True))
+        rows.append({**row, TEST_IMAGES: sizes[x]} if x in sizes else row)
     return rows
 
 
@@ -172,7 +190,9 @@ def read_curve_table(path: Path) -> dict[str, Curve]:
                 accuracy[kind] = np.array(values).T.reshape(len(seeds), len(labels))
                 if not ((np.diff(labels) > 0).all() and (abs(accuracy[kind] - 50) <= 50).all()):
                     raise ValueError(f"labels or accuracies of {name} are out of order or range")
-            curves[name] = Curve(name, [], seeds, labels, accuracy)
+            sizes = [row.get(TEST_IMAGES) for row in own]
+            test_images = np.array(list(map(int, sizes))) if all(sizes) else None
+            curves[name] = Curve(name, [], seeds, labels, accuracy, test_images)
     except (KeyError, ValueError) as error:
         raise UserError(f"{path} is not a table of curves of this program: {error}") from None
     if not curves:

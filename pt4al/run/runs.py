@@ -45,25 +45,30 @@ class Table:
             try:
                 numbers[i] = float(text or "nan")
             except ValueError:
-                raise UserError(f"{self.path} line {line}: {name} is {text!r}, not a number") from None
+                hint = " (a decimal point, please)" if "," in text else ""
+                raise UserError(f"{self.path} line {line}: {name} is {text!r}, not a number{hint}") from None
         return numbers
 
 
 def read_table(path: Path) -> Table:
-    """A CSV file of a run; without rows where the file is missing.
+    """A CSV file of a run; without rows where the file is missing. A spreadsheet may have saved it, with a
+    byte order mark, semicolons or tabs, and empty rows.
 
     Raises:
         UserError: it is not CSV, or a row has more or fewer fields than the header.
     """
     text = path.read_bytes().decode("utf-8-sig", "surrogateescape") if path.is_file() else ""
-    reader = csv.DictReader(io.StringIO(text, newline=""))
+    header = next(iter(text.splitlines()), "")
+    delimiter = max(",;\t", key=header.count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     rows, lines = [], []
     try:
         for row in reader:
             if None in row or None in row.values():
                 raise UserError(f"{path} line {reader.line_num} has more or fewer fields than the header")
-            rows.append(row)
-            lines.append(reader.line_num)
+            if any(row.values()):
+                rows.append(row)
+                lines.append(reader.line_num)
     except csv.Error as error:
         raise UserError(f"{path} line {reader.line_num} is not CSV: {error}") from None
     return Table(path, rows, lines)
@@ -71,15 +76,19 @@ def read_table(path: Path) -> Table:
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder: labels int64 (cycles,), and best and last test accuracy in percent, each (cycles,).
+    """A run folder: labels int64 (points,), and best and last test accuracy in percent, each (points,).
 
-    `record` is its config.json, None where there is none; then its seed is unknown.
+    `record` is its config.json, None where there is none; then its seed is unknown. `cycles` that are done
+    may be more than points. `test_images` int64 (points,) is the size of the test set, where an annotator
+    labeled; else None.
     """
 
     path: Path
     labels: np.ndarray
     accuracy: dict[str, np.ndarray]
     record: Record | None
+    cycles: int
+    test_images: np.ndarray | None
 
     @property
     def seed(self) -> int | None:
@@ -87,7 +96,7 @@ class Run:
 
 
 def read_run(path: Path) -> Run:
-    """Read a run folder. A cycle that found all its images labeled already is no point of its own.
+    """Read a run folder. Of cycles `which_are_points` tells which are points of its curve.
 
     Raises:
         UserError: cycles.csv is missing, empty or not one of ours, or config.json cannot be used.
@@ -98,20 +107,40 @@ def read_run(path: Path) -> Run:
         raise UserError(f"{table.path} is missing or empty: {hint}")
     labels = table.column("labels")
     accuracy = {kind: table.column(f"{kind}_accuracy") for kind in KINDS}
+    sizes = sizes_of_test_sets(path, table.column("cycle") if "cycle" in table.rows[0] else labels)
+    test_images = sizes.astype(int) if (sizes >= 1).all() else None
     least = 1.0
     for i, line in enumerate(table.lines):
         where = f"{table.path} line {line}"
         if not (least <= labels[i] < np.inf and labels[i] % 1 == 0):
             text = f"must be a whole number of {least:.0f} or more (labels never fall)"
             raise UserError(f"{where}: labels is {table.rows[i]['labels']!r}, but {text}")
-        least = labels[i]
+        least = labels[i] if test_images is None else least  # annotators can take labels back
         for kind, values in accuracy.items():
             if not 0 <= values[i] <= 100:
                 text = f"{kind}_accuracy is {table.rows[i][f'{kind}_accuracy']!r}, not between 0 and 100 %"
                 raise UserError(f"{where}: {text} (a run without a test set has no accuracy)")
-    grown = np.append(np.diff(labels) > 0, True)
-    accuracy = {kind: values[grown] for kind, values in accuracy.items()}
-    return Run(path, labels[grown].astype(int), accuracy, read_record(path / "config.json"))
+    points = which_are_points(labels)
+    accuracy = {kind: values[points] for kind, values in accuracy.items()}
+    test_images = None if test_images is None else test_images[points]
+    record = read_record(path / "config.json")
+    return Run(path, labels[points].astype(int), accuracy, record, len(labels), test_images)
+
+
+def which_are_points(labels: np.ndarray) -> np.ndarray:
+    """Which cycles of a run are points of its curve, bool (cycles,): the last at each number of labels. One
+    may find all its images labeled already; where an annotator took labels back, those that had more are
+    none."""
+    later = np.minimum.accumulate(np.append(labels[1:], np.inf)[::-1])[::-1]
+    return labels < later
+
+
+def sizes_of_test_sets(run: Path, cycles: np.ndarray) -> np.ndarray:
+    """How many images the accuracy of each of `cycles` rests on, float64 (n,): where an annotator labels, by
+    answers.csv; NaN where that says nothing."""
+    answers = read_table(run / "answers.csv")
+    known = dict(zip(answers.column("cycle"), answers.column("test_images"), strict=True))
+    return np.array([known.get(cycle) or np.nan for cycle in cycles])
 
 
 def read_record(path: Path) -> Record | None:

@@ -78,3 +78,8 @@ def test_a_tiny_number_is_not_written_as_zero(tmp_path: Path):
     files.write_csv(tmp_path / "a.csv", ["x", "y"], [[x, None] for x in numbers])
     header, *lines = (tmp_path / "a.csv").read_text().splitlines()
     assert header == "x,y" and [float(line.removesuffix(",")) for line in lines] == numbers
+
+
+def test_lines_that_an_editor_saved(tmp_path: Path):
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfa/\xff.png\r\nb.png")
+    assert files.read_lines(tmp_path / "a.txt") == ["a/\udcff.png", "b.png"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_runs import make_record, make_run, make_runs
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from shell import command, environment, is_picture, load_program, rows, run
 
@@ -333,6 +334,34 @@ def test_the_legend_reads_as_words(tmp_path: Path, curves: Curves, refusal: Curv
     assert not any(text.get_parse_math() for text in shown)  # a dollar sign in a name is one
     for wrong in ("b", "=text", "b=", "none=text"):
         assert f"--label {wrong}: it must be NAME=TEXT" in refusal(*runs, "--label", wrong)
+
+
+def test_an_annotated_run_has_the_interval_of_its_test_set(
+    tmp_path: Path, curves: Curves, figures: list[Figure]
+):
+    """A single run, too; also where its table is drawn, which has a column more."""
+    folder, other = (make_run(tmp_path / name, [12.5, 50], make_record()) for name in ("_mine", "other"))
+    (folder / "answers.csv").write_text("cycle,test_images\n0,24\n1,24\n")
+    curves(folder, other, "--kind", "best", "--out", "x.png")
+    curves("x.csv", "--kind", "best", "--out", "y.png")
+    assert [row["test_images"] for row in rows(tmp_path / "x.csv")] == ["24", "24", "", "", "", ""]
+    for figure in figures:
+        (bars,) = (x for x in figure.axes[0].collections if isinstance(x, LineCollection))
+        expected = [[[10, 4.344334], [10, 31.003881]], [[20, 31.428571], [20, 68.571429]]]
+        assert np.array(bars.get_segments()) == pytest.approx(np.array(expected), abs=1e-1)
+        assert figure.legends[0].get_title().get_text() == "bars: 95 % interval of the test set"
+    assert legend(figures[1]) == [" _mine (n=1)", "other (n=1)"]
+
+
+def test_a_table_that_a_spreadsheet_saved(tmp_path: Path, curves: Curves):
+    """It is read, and replaced where it is one of this program."""
+    runs = make_runs(tmp_path, "m", [1, 2], [2, 3])
+    curves(*runs, "--out", "x.csv")
+    table = tmp_path / "x.csv"
+    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes().replace(b",", b";").replace(b"\n", b"\r\n"))
+    assert " m " in curves("x.csv", "--out", "x.png")
+    curves(*runs, "--out", "x.csv")
+    assert table.read_bytes().startswith(b"method,labels,")
 
 
 def test_names_of_any_bytes_are_drawn(tmp_path: Path, curves: Curves):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from shell import TINY, is_picture, load_program, rows, run
 
@@ -80,16 +81,77 @@ def test_the_figure_shows_the_tables(
     assert [*heights] == sorted(set().union(*counts), key=int)
 
 
-def test_labels_of_an_annotator_are_counted(copied: Path, monkeypatch: pytest.MonkeyPatch):
-    """Folders mean nothing there; an image without a label is counted as such."""
+@pytest.fixture
+def annotated(copied: Path) -> Path:
+    """A run whose labels an annotator gave: three cycles of 10 images, the first of which nobody could tell."""
     for cycle in range(3):
         lines = [f"pool/{i}.png" for i in range(10 * cycle, 10 * cycle + 10)]
         (copied / f"labeled/cycle_{cycle}.txt").write_text("\n".join(lines) + "\n")
-        used = [f"pool/{i}.png,{'cat' if i % 2 else 'a dog'}" for i in range(1, 10 * cycle + 10)]
+        used = [f"pool/{i}.png,{'cat' if i % 2 else '_dog'}" for i in range(1, 10 * cycle + 10)]
         (copied / f"labeled/cycle_{cycle}.csv").write_text("\n".join(["file_name,label", *used]) + "\n")
+    (copied / "answers.csv").write_text("cycle,asked,test_images\n0,10,24\n1,20,24\n2,30,24\n")
+    return copied
+
+
+def heights(mix: Axes) -> dict[str, list[float]]:
+    return {bars.get_label(): [bar.get_height() for bar in bars] for bars in mix.containers}
+
+
+def test_labels_of_an_annotator_are_counted(annotated: Path, monkeypatch: pytest.MonkeyPatch):
+    """Folders mean nothing there; an image without a label is counted as such. All classes are in the legend."""
     mix = plot(monkeypatch, "run").axes[3]
-    heights = {bars.get_label(): [bar.get_height() for bar in bars] for bars in mix.containers}
-    assert heights == {"a dog": [4, 5, 5], "cat": [5, 5, 5], PLOT.UNLABELED: [1, 0, 0]}
+    assert heights(mix) == {" _dog": [4, 5, 5], "cat": [5, 5, 5], "? (cannot tell)": [1, 0, 0]}
+    assert [text.get_text() for text in mix.get_legend().get_texts()] == [*heights(mix)]
+    (annotated / "labeled/cycle_1.csv").unlink()
+    with pytest.raises(UserError, match="run/labeled/cycle_1.csv is missing or empty"):
+        plot(monkeypatch, "run")
+
+
+def test_a_cycle_that_chose_nothing_is_drawn(
+    annotated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    """All of its batch was labeled already: the last at a number of labels is the point of the curve."""
+    (annotated / "labeled/cycle_1.txt").write_text("")
+    text = "cycle,labels,best_accuracy,best_epoch,last_accuracy,seconds\n0,9,40,0,40,1\n1,9,60,0,60,1\n"
+    (annotated / "cycles.csv").write_text(text)
+    mix = plot(monkeypatch, "run").axes[3]
+    assert heights(mix) == {" _dog": [4, 0], "cat": [5, 0], "? (cannot tell)": [1, 0]}
+    assert capsys.readouterr().out.splitlines()[-2].split() == ["AULC", "60", "60"]
+
+
+def test_an_annotated_run_has_the_interval_of_its_test_set(annotated: Path, monkeypatch: pytest.MonkeyPatch):
+    text = "cycle,labels,best_accuracy,best_epoch,last_accuracy,seconds\n0,9,12.5,0,0,1\n"
+    (annotated / "cycles.csv").write_text(text)
+    bars = plot(monkeypatch, "run").axes[2].collections
+    drawn = [bar.get_segments()[0] for bar in bars]
+    # Wilson (1927), of 3 and of 0 in 24.
+    expected = [[[9, 4.344334], [9, 31.003881]], [[9, 0], [9, 13.797620]]]
+    assert np.array(drawn) == pytest.approx(np.array(expected), abs=1e-5)
+    (annotated / "answers.csv").unlink()
+    assert not plot(monkeypatch, "run").axes[2].collections
+
+
+def test_a_class_without_test_images_is_left_out(copied: Path, monkeypatch: pytest.MonkeyPatch):
+    """Also where an older version of this code wrote zeros."""
+    lines = ["cycle,class,support,precision,recall,f1"]
+    for cycle in range(3):
+        lines += [
+            f"{cycle},a,5,0.9,0.8,0.88",
+            f"{cycle},b,5,0.7,0.6,0.86",
+            f"{cycle},c,0,,,",
+            f"{cycle},d,0,0,0,0",
+        ]
+    (copied / "per_class.csv").write_text("\n".join(lines) + "\n")
+    drawn = {line.get_label(): line.get_ydata() for line in plot(monkeypatch, "run").axes[2].lines}
+    for name, mean in (("precision", 80), ("recall", 70), ("F1", 87)):
+        assert drawn[f"macro {name}"] == pytest.approx([mean] * 3)
+
+
+def test_legends_lie_off_the_curves(annotated: Path, monkeypatch: pytest.MonkeyPatch):
+    figure = plot(monkeypatch, "run")
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        assert not axes.get_legend().get_window_extent().overlaps(axes.patch.get_window_extent())
 
 
 @pytest.mark.parametrize(
@@ -106,7 +168,7 @@ def test_labels_of_an_annotator_are_counted(copied: Path, monkeypatch: pytest.Mo
         ("metrics.csv", "", "run/metrics.csv is missing or empty"),
         ("metrics.csv", "epoch\n0\n", "run/metrics.csv has no column 'train_loss'"),
         ("labeled/cycle_0.txt", "a/b/c/d.png\nx\n", "run/labeled/cycle_0.txt line 2: 'x'"),
-        ("labeled/cycle_1.csv", "file,label\nx,y\n", "run/labeled/cycle_1.csv has no column 'file_name'"),
+        ("labeled/cycle_0.csv", "file,label\nx,y\n", "run/labeled/cycle_0.csv has no column 'file_name'"),
     ],
 )
 def test_what_is_wrong_is_said_in_words(

@@ -66,6 +66,26 @@ def test_a_run_that_is_not_finished_is_noted(tmp_path: Path):
     assert notes_of_runs(curves_of(*whole, *cut)) == [said]
 
 
+def test_a_cycle_that_is_no_point_is_not_missing(tmp_path: Path):
+    run = make_run(tmp_path / "m", [1, 2, 3], make_record(parameters={"cycles": 3}))
+    (run / "cycles.csv").write_text((run / "cycles.csv").read_text().replace("1,20,", "1,10,"))
+    (curve,) = curves_of(run)
+    assert curve.labels.tolist() == [10, 30]
+    assert notes_of_runs([curve]) == ["a single run tells nothing of the spread over seeds: m"]
+
+
+def test_the_interval_of_a_test_set(tmp_path: Path):
+    """Of the mean over seeds, by the smallest of their test sets; where one does not tell, of none."""
+    runs = make_runs(tmp_path, "m", [12.5, 50], [14.5, 60])
+    assert curves_of(*runs)[0].interval("last") is None
+    for run, size in zip(runs, (24, 400), strict=True):
+        (run / "answers.csv").write_text(f"cycle,test_images\n0,{size}\n1,{size}\n")
+    (curve,) = curves_of(*runs)
+    assert curve.test_images.tolist() == [24, 24]
+    # Wilson (1927): 3 of 24.
+    assert curve.interval("last")[:, 0] == pytest.approx([4.344334, 31.003881], abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("other", "said"),
     [

@@ -37,6 +37,29 @@ def test_what_a_spreadsheet_saves_is_read(tmp_path: Path):
     assert read_run(path.parent).accuracy["best"].tolist() == [50, 60]
 
 
+@pytest.mark.parametrize("delimiter", [b",", b";", b"\t"])
+def test_what_a_spreadsheet_adds_is_read(tmp_path: Path, delimiter: bytes):
+    """Another delimiter than the comma, and empty rows at the end."""
+    path = make_run(tmp_path / "m", [50, 60]) / "cycles.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b",", delimiter) + delimiter * 5 + b"\n")
+    assert read_run(path.parent).accuracy["best"].tolist() == [50, 60]
+    path.write_bytes(path.read_bytes().replace(b"60", b'"60,5"'))
+    with pytest.raises(UserError, match="cycles.csv line 3: best_accuracy is '60,5', not a number .*point"):
+        read_run(path.parent)
+
+
+def test_labels_that_an_annotator_took_back(tmp_path: Path):
+    """Cycles that had more are no points of the curve; without an annotator the table is damaged."""
+    folder = make_run(tmp_path / "m", [1, 2, 3])
+    (folder / "cycles.csv").write_text((folder / "cycles.csv").read_text().replace("1,20,", "1,8,"))
+    with pytest.raises(UserError, match="cycles.csv line 3: labels is '8'"):
+        read_run(folder)
+    (folder / "answers.csv").write_text("cycle,test_images\n0,50\n1,50\n2,40\n")
+    run = read_run(folder)
+    assert (run.labels.tolist(), run.accuracy["best"].tolist()) == ([8, 30], [2, 3])
+    assert (run.test_images.tolist(), run.cycles) == ([50, 40], 3)
+
+
 def test_a_cycle_that_found_all_labeled_already_is_one_point(tmp_path: Path):
     folder = make_run(tmp_path / "m", [1, 2])
     header, first, second = (folder / "cycles.csv").read_text().splitlines()
