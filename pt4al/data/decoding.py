@@ -14,9 +14,9 @@ from tqdm import tqdm
 from config import Config
 from pt4al.base import processes
 from pt4al.base.console import UserError
+from pt4al.data.depth import check_cut, eight_bits
 from pt4al.data.ids import FORMATS
 
-BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # TIFF tags
 # Formats are tried in this order: first the two that their first bytes tell from all others.
 FORMAT_ORDER = sorted(FORMATS, key=lambda name: (name not in ("JPEG", "PNG"), name))
 
@@ -87,33 +87,6 @@ def to_rgb(image: Image.Image, size: int, resize: str) -> np.ndarray:
     if resize == "crop":
         return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR))
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
-
-
-def eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey, or 12-bit grey of a TIFF file, by its upper eight bits; 8-bit images as they are.
-
-    Raises:
-        ValueError: float or 32-bit values, or 16-bit values that fill less than a sixteenth of their
-            range: their scale is not in the file.
-    """
-    bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (16,))[0]
-    if image.mode == "F" or (image.mode == "I" and bits == 32):
-        kind = "float" if image.mode == "F" else "32-bit"
-        raise ValueError(f"{kind} values of unknown range: save it with 8 or 16 bits")
-    if not image.mode.startswith("I"):
-        return image
-    values = np.asarray(image).astype(np.int64)
-    highest, full = int(values.max()), 2**bits - 1
-    if values.min() < 0 or highest > full or 0 < highest <= full // 16:
-        raise ValueError(
-            f"{bits}-bit values from {values.min()} to {highest}: it would come out black; "
-            "scale it to its full range"
-        )
-    if getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == 0:  # white is zero
-        values = full - values
-    grey = Image.fromarray((values >> (bits - 8)).clip(0, 255).astype(np.uint8))
-    grey.info = image.info
-    return grey
 
 
 # --- many images
@@ -188,4 +161,5 @@ def read_image(path: Path, size: int, resize: str) -> np.ndarray:
     """
     # By path, Pillow maps uncompressed TIFF files with the sides that turning upright will give them.
     with open(path, "rb") as file, Image.open(file, formats=FORMAT_ORDER) as image:
+        check_cut(image, file)
         return to_rgb(image, size, resize)
