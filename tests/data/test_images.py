@@ -343,7 +343,8 @@ def test_folder_reads_every_kind_of_image(tmp_path: Path, capsys: pytest.Capture
     assert np.array_equal(by_name["train/a_1/alpha_é.png"], rgb)
     assert (by_name["train/a_1/20 megapixels.png"] == 77).all()
     assert (by_name["train/a_1/one.png"] == by_name["train/a_1/one.png"][0, 0]).all()
-    assert "1 files that are no images by their ending are left out" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert told == f"{tmp_path}/train: 1 .txt files, 1 hidden files are left out\n"
 
 
 def test_folder_classes_sort_as_numbers_and_images_are_resized(tmp_path: Path):
@@ -353,6 +354,101 @@ def test_folder_classes_sort_as_numbers_and_images_are_resized(tmp_path: Path):
             Image.new("RGB", (64, 48), (int(name), 0, 0)).save(tmp_path / split / name / f"{name}.jpeg")
     (pool,) = load_images(replace(CIFAR10, dataset="folder", data_dir=str(tmp_path)), CPU, ("train",))
     assert pool.classes == ["2", "9", "10"] and pool.pixels.shape == (3, 32, 32, 3)
+
+
+# --- what stands beside pictures
+
+
+NAS = ["@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg", "@__thumb/s800a.jpg", "#recycle/gone.jpg", "@Recycle/gone.jpg",
+       "__MACOSX/a/._a.jpg", "lost+found/x.jpg", "$RECYCLE.BIN/S-1-5/x.jpg", "System Volume Information/x.jpg",
+       ".AppleDouble/a.jpg", ".thumbnails/a.jpg"]  # fmt: skip
+LOOSE = [
+    "SYNOPHOTO_THUMB_M.jpg",
+    "._a.jpg",
+    ".DS_Store",
+    "Thumbs.db",
+    "b.HEIC",
+    "c.heic",
+    "d.NEF",
+    "e.txt",
+    "noend",
+]
+
+
+def litter(folder: Path) -> None:
+    """What a NAS, an archive or a system leaves beside pictures, and files that Pillow does not open."""
+    for name in NAS:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), (1, 2, 3)).save(path)
+    for name in LOOSE:
+        (folder / name).write_bytes(b"no picture")
+
+
+def test_thumbnails_of_a_nas_join_no_pool_and_no_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """What is left out is one line in all, with counts, and with what to do."""
+    colors = iter(range(0, 255, 10))
+    for name in ("pool", "pool/trip/day 1", "train/a", "train/b", "test/a", "test/b"):
+        (tmp_path / name).mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGB", (16, 16), (next(colors), 0, 0)).save(tmp_path / name / f"{i}.jpg")
+    for name in ("pool", "pool/trip/day 1", "train", "train/a", "train/b"):
+        litter(tmp_path / name)
+    config = replace(DIGITS, data_dir=str(tmp_path))
+    (pool,) = load_images(replace(config, dataset="unlabeled"), CPU, ("train",))
+    assert [x.removeprefix("pool/") for x in pool.ids] == [
+        "0.jpg", "1.jpg", "2.jpg", "trip/day 1/0.jpg", "trip/day 1/1.jpg", "trip/day 1/2.jpg"]  # fmt: skip
+    line = capsys.readouterr().out
+    assert line == (
+        f"{tmp_path}/pool: 4 .heic files, 2 .nef files, 4 hidden files, 4 hidden folders, 2 .db files, "
+        "2 .txt files, 2 files without an ending, 2 images in #recycle, 2 images in $RECYCLE.BIN, "
+        "2 images in @Recycle, 2 images in @__thumb, 2 images in @eaDir, 8 other files are left out; "
+        "to use .heic, .nef, convert them to JPEG or PNG\n"
+    )
+    (train, _) = load_images(replace(config, dataset="folder"), CPU)
+    assert train.classes == ["a", "b"] and len(train) == 6
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 and lines[0].startswith(f"{tmp_path}/train: 6 .heic files, 3 .nef files, ")
+    for path in tmp_path.rglob("?.jpg"):
+        path.rename(path.with_suffix(".cr2"))
+    with pytest.raises(UserError, match="pool holds 0 images: .*6 .cr2 files, .* to use .cr2, .heic, .nef"):
+        load_images(replace(config, dataset="unlabeled"), CPU, ("train",))
+    with pytest.raises(UserError, match="train/a holds no image .*3 .cr2 files, .* convert them to JPEG"):
+        load_images(replace(config, dataset="folder"), CPU, ("train",))
+
+
+def test_folders_below_a_class_are_read(tmp_path: Path):
+    """A folder is part of the name, so that an id keeps its class; names that would be one are refused."""
+    for name in (
+        "train/a/x.png",
+        "train/a/in/deep/x.png",
+        "train/b/in/y.png",
+        "test/a/x.png",
+        "test/b/in/x.png",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), "red").save(tmp_path / name)
+    config = replace(DIGITS, dataset="folder", data_dir=str(tmp_path))
+    pool, test = load_images(config, CPU)
+    assert [x.removeprefix(f"{tmp_path}/") for x in pool.ids] == [
+        "train/a/in_deep_x.png", "train/a/x.png", "train/b/in_y.png"]  # fmt: skip
+    assert pool.labels.tolist() == [0, 0, 1] and test.labels.tolist() == [0, 1]
+    Image.new("RGB", (16, 16), "red").save(tmp_path / "train/a/in_deep_x.jpg")
+    with pytest.raises(
+        UserError, match=r"in_deep_x\.jpg and .*in/deep/x\.png would have one name, .* rename"
+    ):
+        load_images(config, CPU)
+
+
+def test_line_ends_in_names_of_folders_are_refused(tmp_path: Path):
+    """Ids stand one a line."""
+    (tmp_path / "pool/a\nb").mkdir(parents=True)
+    for i in range(3):
+        Image.new("RGB", (16, 16), "red").save(tmp_path / f"pool/a\nb/{i}.png")
+    with pytest.raises(
+        UserError, match=r"pool/a\\nb/0.png' has a line end or a backslash in its name: rename"
+    ):
+        load_images(replace(DIGITS, dataset="unlabeled", data_dir=str(tmp_path)), CPU, ("train",))
 
 
 # --- images as people have them
