@@ -24,10 +24,12 @@ import torch
 from config import Config
 from pt4al.base import processes
 from pt4al.base.console import UserError
-from pt4al.data.decoding import decode, resize_all
+from pt4al.data.decoding import Unreadable, decode, resize_all
 from pt4al.data.ids import by_last_three, by_path, sort_classes
 from pt4al.data.images import Images
 from pt4al.data.listing import folders_in, images_below, images_in, said
+from pt4al.person.agreement import read_answers
+from pt4al.person.labels import read_classes
 from pt4al.train.seeding import generator
 
 FORBIDDEN = {"\n", "\r", "\\"}  # in names: ids stand one a line, and a backslash counts as a slash
@@ -47,9 +49,15 @@ def load_images(
         UserError: the data are missing, cannot be read, or make no classification problem.
     """
     memory_limit = int(config.resident_share * memory_of(device))
-    result = []
+    if config.dataset == "unlabeled" and "test" in splits:
+        processes.from_main(lambda: check_label_file(config))
+    result, unreadable = [], []
     for split in splits:
-        pixels, labels, names, classes = READERS[config.dataset](config, split, memory_limit)
+        try:
+            pixels, labels, names, classes = READERS[config.dataset](config, split, memory_limit)
+        except Unreadable as error:  # those of the next split are named with them
+            unreadable.append(error)
+            continue
         labels_known = config.dataset != "unlabeled" or split == "test"
         ids = [f"{config.data_dir}/{split}/{name}" for name in names] if labels_known else names
         check_split(config, split, pixels, labels, ids, classes)
@@ -68,7 +76,24 @@ def load_images(
             find_copies(images)
             draw_test(images, config.test_labels if "test" in splits else 0, config.seed)
         result.append(images)
+    if unreadable:
+        errors = [line for error in unreadable for line in error.errors]
+        raise Unreadable(errors, sum(error.images for error in unreadable))
     return result
+
+
+def check_label_file(config: Config) -> None:
+    """Look at labels.csv before thousands of pictures are decoded.
+
+    Raises:
+        UserError: it cannot be used.
+    """
+    folder = Path(config.data_dir)
+    path, pool = folder / "labels.csv", folder / "pool"
+    if path.exists() and pool.is_dir():
+        ids = [f"pool/{name}" for name in image_files(pool, Counter())]
+        position_of = {by_path(image_id): i for i, image_id in enumerate(ids)}
+        read_answers([path], position_of, read_classes(folder))
 
 
 def key_rule(config: Config) -> Callable[[str], str]:

@@ -534,7 +534,7 @@ RAMP = np.arange(400, dtype=np.float64).reshape(20, 20) / 399
 def test_values_of_unknown_range_are_refused_by_name(
     tmp_path: Path, name: str, values: np.ndarray, message: str
 ):
-    with pytest.raises(UserError, match=f"1 of 1 images cannot be read, the first: .*{name} .*{message}"):
+    with pytest.raises(UserError, match=f"1 of 1 images cannot be read: .*{name} .*{message}"):
         decode([grey(values, tmp_path / name)], DIGITS, "train", 1 << 30)
 
 
@@ -584,16 +584,120 @@ def test_any_number_of_threads_gives_the_same_pixels(pictures: list[Path], threa
     assert decode([], config, "train", memory_limit).shape == (0, 16, 16, 3)
 
 
-def test_of_images_that_cannot_be_read_the_first_is_named(pictures: list[Path], tmp_path: Path):
-    """In the order of the files, whichever thread comes upon one first, whatever kind of error it is."""
+def test_images_that_cannot_be_read_are_named_at_once(pictures: list[Path], tmp_path: Path):
+    """In the order of the files, whichever thread comes upon one first, whatever kind of error it is; of more
+    than twenty the rest is counted."""
     pictures[45].write_bytes(b"no image")
     pictures[8].write_bytes(pictures[8].read_bytes()[:-900])
     pictures[30].unlink()
     for threads in (1, 7):
-        with pytest.raises(UserError, match=r"^3 of 50 images .* the first: .*08\.tif \(\w+: .*; mend or"):
+        with pytest.raises(
+            UserError,
+            match=r"^3 of 50 images cannot be read: \S+08\.tif \(\w+: [^;]*\); \S+30\.png \(FileNotFoundError: "
+            r"[^;]*\); \S+45\.png \(UnidentifiedImageError: no picture that Pillow reads\); mend or remove them$",
+        ):
             decode(pictures, replace(DIGITS, threads=threads), "train", 1 << 30)
-    with pytest.raises(UserError, match=r"^1 of 5 images .*45\.png \(UnidentifiedImageError: "):
-        decode(pictures[45:], DIGITS, "train", 1 << 30)
+    for path in pictures[:25]:
+        path.write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"^25 of 25 .*19\.webp \([^;]*\); and 5 more; mend or remove them$"):
+        decode(pictures[:25], DIGITS, "train", 1 << 30)
+
+
+def test_images_of_both_splits_that_cannot_be_read_are_named_at_once(tmp_path: Path):
+    for i, name in enumerate(
+        ("train/a/x.png", "train/b/x.png", "train/b/y.png", "test/a/x.png", "test/b/x.png")
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), (50 * i, 0, 0)).save(tmp_path / name)
+    for name in ("train/b/x.png", "test/a/x.png"):
+        (tmp_path / name).write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"^2 of 5 images .*train/b/x\.png \(.*test/a/x\.png \("):
+        load_images(replace(DIGITS, dataset="folder", data_dir=str(tmp_path)), CPU)
+
+
+def test_pillow_keeps_its_remarks_to_itself(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch
+):
+    """On EXIF that is damaged, transparency in a palette, and many pixels."""
+    image = Image.new("RGB", (40, 40), "red")
+    image.save(tmp_path / "exif.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\x09\0")
+    palette = image.convert("P")
+    palette.save(tmp_path / "palette.png", transparency=b"\x80\0\xff")
+    Image.new("1", (1_000, 900)).save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 800_000)
+    paths = [tmp_path / name for name in ("exif.jpg", "palette.png", "large.png")]
+    with Image.open(paths[2]):
+        pass
+    assert [w.category for w in recwarn.list] == [Image.DecompressionBombWarning]  # else this tests nothing
+    recwarn.clear()
+    pixels = decode(paths, DIGITS, "train", 1 << 30)
+    assert (pixels[:2, ..., 0] > 200).all() and not pixels[2].any() and not recwarn.list
+
+
+@pytest.fixture(scope="module")
+def camera(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A JPEG of 1,600 by 1,200 pixels with detail of every size."""
+    source, path = np.random.default_rng(0), tmp_path_factory.mktemp("camera") / "a.jpg"
+    picture = Image.new("RGB", (1600, 1200))
+    for side in (4, 16, 64, 256):
+        noise = source.integers(256, size=(side * 3 // 4, side, 3), dtype=np.uint8)
+        picture = Image.blend(picture, Image.fromarray(noise).resize((1600, 1200), 3), 0.5)
+    picture.save(path, quality=90)
+    return path
+
+
+@pytest.mark.parametrize("resize", ["crop", "squash"])
+@pytest.mark.parametrize(("size", "scale"), [(16, 8), (32, 8), (64, 4), (150, 2), (151, 1), (224, 1)])
+def test_large_jpegs_are_shrunk_while_they_are_decoded(
+    camera: Path, monkeypatch: pytest.MonkeyPatch, size: int, scale: int, resize: str
+):
+    """From 8 times the size on, so that 4 times the size are left: within a grey level of all pixels."""
+    with Image.open(camera) as image:
+        whole = to_rgb(image, size, resize)
+    sizes = []
+
+    def spy(image: Image.Image, *how: object) -> np.ndarray:
+        sizes.append(image.size)
+        return to_rgb(image, *how)
+
+    monkeypatch.setattr(decoding, "to_rgb", spy)
+    pixels = read_image(camera, size, resize)
+    assert sizes == [(1600 // scale, 1200 // scale)]
+    difference = np.abs(pixels.astype(int) - whole)
+    assert difference.max() <= 2 and difference.mean() < 0.5
+    assert (scale == 1) == np.array_equal(pixels, whole)
+
+
+def test_panoramas_are_read_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of ours, not of Pillow's. It is of pixels as decoded: of a large JPEG few are left."""
+    for name in ("a.jpg", "a.png"):
+        Image.new("L", (2000, 950), 77).save(tmp_path / name)
+    paths = [tmp_path / "a.jpg", tmp_path / "a.png"]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 900_000)
+    with pytest.raises(Image.DecompressionBombError):  # as Pillow does from 179 megapixels on
+        Image.open(paths[1])
+    assert decoding.LARGEST == 500_000_000 and (decode(paths, DIGITS, "train", 1 << 30) == 77).all()
+    monkeypatch.setattr(decoding, "LARGEST", 1_000_000)
+    told = r"1 of 2 images .*a\.png \(ValueError: 2 megapixels, and 1 are read: shrink it\)"
+    with pytest.raises(UserError, match=told):
+        decode(paths, DIGITS, "train", 1 << 30)
+
+
+def test_labels_are_looked_at_before_images_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "pool").mkdir()
+    for i in range(4):
+        Image.new("RGB", (16, 16), (60 * i, 0, 0)).save(tmp_path / f"pool/{i}.png")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    config = replace(DIGITS, dataset="unlabeled", data_dir=str(tmp_path))
+    monkeypatch.setattr(decoding, "read_image", lambda *_: pytest.fail("an image was decoded"))
+    for table, told in (("file_name,label\n1.png,cta\n", "line 2: 'cta' is not in classes.txt"),
+                        ("file_name,class\n1.png,cat\n", "no column label"),
+                        ("file_name,label\n1.png,cat\n1.png,dog\n", "line 3: .* has two labels")):  # fmt: skip
+        (tmp_path / "labels.csv").write_text(table)
+        with pytest.raises(UserError, match=told):
+            load_images(config, CPU)
+    monkeypatch.undo()
+    assert len(load_images(config, CPU, ("train",))[0]) == 4  # where no label is used
 
 
 def test_a_signal_ends_decoding_with_the_images_in_hand(
@@ -680,6 +784,14 @@ def test_a_stream_is_fetched_ahead_of_the_loop():
         time.sleep(0.01)
     assert sent == [0, 10, 20]
     stream.close()
+
+
+def test_a_folder_of_temporary_files_that_is_none_is_said(monkeypatch: pytest.MonkeyPatch):
+    """Else Python takes /tmp without a word."""
+    monkeypatch.setenv("TMPDIR", "/none/here")
+    with pytest.raises(UserError, match="TMPDIR is /none/here, .* make that folder, or unset TMPDIR"):
+        load_images(replace(DIGITS, resident_share=0.0), CPU, ("train",))
+    assert len(load_images(DIGITS, CPU, ("test",))[0]) == 359  # where none is needed
 
 
 def test_no_room_for_a_mapped_pool_is_said(monkeypatch: pytest.MonkeyPatch):
