@@ -24,9 +24,12 @@ import torch
 from config import Config
 from pt4al.base import processes
 from pt4al.base.console import UserError
-from pt4al.data.decoding import decode, resize_all
-from pt4al.data.ids import SUFFIXES, by_last_three, by_path, sort_classes
+from pt4al.data.decoding import Unreadable, decode, resize_all
+from pt4al.data.ids import by_last_three, by_path, sort_classes
 from pt4al.data.images import Images
+from pt4al.data.listing import folders_in, images_below, images_in, said
+from pt4al.person.agreement import read_answers
+from pt4al.person.labels import read_classes
 from pt4al.train.seeding import generator
 
 FORBIDDEN = {"\n", "\r", "\\"}  # in names: ids stand one a line, and a backslash counts as a slash
@@ -46,9 +49,15 @@ def load_images(
         UserError: the data are missing, cannot be read, or make no classification problem.
     """
     memory_limit = int(config.resident_share * memory_of(device))
-    result = []
+    if config.dataset == "unlabeled" and "test" in splits:
+        processes.from_main(lambda: check_label_file(config))
+    result, unreadable = [], []
     for split in splits:
-        pixels, labels, names, classes = READERS[config.dataset](config, split, memory_limit)
+        try:
+            pixels, labels, names, classes = READERS[config.dataset](config, split, memory_limit)
+        except Unreadable as error:  # those of the next split are named with them
+            unreadable.append(error)
+            continue
         labels_known = config.dataset != "unlabeled" or split == "test"
         root = split if config.dataset == "unlabeled" else f"{config.data_dir}/{split}"
         ids = [f"{root}/{name}" for name in names] if labels_known else names
@@ -68,7 +77,24 @@ def load_images(
             find_copies(images)
             draw_test(images, config.test_labels if "test" in splits else 0, config.seed)
         result.append(images)
+    if unreadable:
+        errors = [line for error in unreadable for line in error.errors]
+        raise Unreadable(errors, sum(error.images for error in unreadable))
     return result
+
+
+def check_label_file(config: Config) -> None:
+    """Look at labels.csv before thousands of pictures are decoded.
+
+    Raises:
+        UserError: it cannot be used.
+    """
+    folder = Path(config.data_dir)
+    path, pool = folder / "labels.csv", folder / "pool"
+    if path.exists() and pool.is_dir():
+        ids = [f"pool/{name}" for name in image_files(pool, Counter())]
+        position_of = {by_path(image_id): i for i, image_id in enumerate(ids)}
+        read_answers([path], position_of, read_classes(folder))
 
 
 def key_rule(config: Config) -> Callable[[str], str]:
@@ -209,19 +235,26 @@ def read_digits(config: Config, split: str, memory_limit: int) -> Split:
 
 
 def read_folder(config: Config, split: str, memory_limit: int) -> Split:
-    """`<data_dir>/<split>/<class>/*`: any format that Pillow reads, any size."""
-    classes = class_folders(config, split)
-    of_train = class_folders(config, "train", quiet=True) if config.dataset == "folder" else classes
+    """`<data_dir>/<split>/<class>/**`: any format that Pillow reads, any size. A folder below that of the
+    class is part of the name: `<class>/a/x.png` is the image `<class>/a_x.png`."""
+    root, left_out = Path(config.data_dir, split), Counter[str]()
+    classes = class_folders(config, split, left_out)
+    of_train = class_folders(config, "train", Counter()) if config.dataset == "folder" else classes
     if odd := sorted({*classes} ^ {*of_train}):
         raise UserError(
             f"train and test of {config.data_dir} have different class folders: {', '.join(odd[:5])}"
         )
-    paths, labels = [], []
+    paths, names, labels = [], [], []
     for label, name in enumerate(classes):
-        files = image_files(Path(config.data_dir, split, name))
-        paths += files
+        inside = Counter[str]()
+        files = image_files(root / name, inside, flat=True)
+        if not files:
+            raise UserError(f"class folder {root / name} holds no image{because(inside)}")
+        paths += files.values()
+        names += [f"{name}/{file}" for file in files]
         labels += [label] * len(files)
-    names = [f"{path.parent.name}/{path.name}" for path in paths]
+        left_out += inside
+    tell(root, left_out)
     pixels = decode(paths, config, split, memory_limit)
     return pixels, np.asarray(labels, dtype=np.int64), names, classes
 
@@ -241,8 +274,14 @@ def read_unlabeled(config: Config, split: str, memory_limit: int) -> Split:
         return pixels, np.empty(0, np.int64), [], []
     if not root.is_dir():
         raise UserError(f"{root} is not a folder: --dataset unlabeled needs the images to label in {root}/")
-    paths = pool_files(root)
-    names = [path.relative_to(config.data_dir).as_posix() for path in paths]
+    left_out = Counter[str]()
+    files = image_files(root, left_out)
+    if len(files) < 2:
+        raise UserError(
+            f"{root} holds {len(files)} images: there is nothing to choose from{because(left_out)}"
+        )
+    tell(root, left_out)
+    paths, names = list(files.values()), [f"pool/{name}" for name in files]
     for name in names:
         if any("\udc80" <= c <= "\udcff" for c in name):
             raise UserError(f"the name of {name!r} is not UTF-8, as labels.csv must be: rename it")
@@ -250,84 +289,52 @@ def read_unlabeled(config: Config, split: str, memory_limit: int) -> Split:
     return pixels, np.full(len(paths), -1, np.int64), names, []
 
 
-def pool_files(root: Path) -> list[Path]:
-    """The images below a folder at any depth, in the order of their paths; a folder that is linked to
-    twice is read once, and hidden ones are not."""
-    folders, seen, files = [root], set(), []
-    while folders:
-        folder = folders.pop()
-        if folder.resolve() not in seen:
-            seen.add(folder.resolve())
-            inner = sorted(path for path in folder.iterdir() if path.is_dir())
-            folders += [path for path in inner if not path.name.startswith(".")]
-            files += image_files(folder, nested=True)
-    if len(files) < 2:
-        raise UserError(f"{root} holds {len(files)} images: there is nothing to choose from")
-    return sorted(files, key=lambda path: path.as_posix())
-
-
-def class_folders(config: Config, split: str, quiet: bool = False) -> list[str]:
+def class_folders(config: Config, split: str, left_out: Counter[str]) -> list[str]:
     """Names of the class folders, in numerical order when all are numbers, else by name. What else
-    lies beside them is said, unless `quiet`."""
+    lies beside them is counted."""
     root = Path(config.data_dir, split)
     if not root.is_dir():
         raise UserError(f"{root} is not a folder: --dataset {config.dataset} needs {root}/CLASS/*")
-    folders = [path for path in root.iterdir() if path.is_dir()]
-    hidden = [path for path in folders if path.name.startswith(".")]
-    names = [path.name for path in folders if path not in hidden]
-    loose = sum(path.suffix.lower() in SUFFIXES for path in root.iterdir() if not path.is_dir())
-    for count, what in (
-        (loose, "images outside of the class folders"),
-        (len(hidden), "hidden folders"),
-    ):
-        if count and not quiet:
-            processes.say(f"{root}: {count} {what} are left out")
+    names = [path.name for path in folders_in(root, left_out)]
+    left_out["images outside of the class folders"] += len(images_in(root, left_out))
     if len(names) < 2:
-        raise UserError(f"{root} has {len(names)} class folders: a classifier needs 2 or more")
+        raise UserError(
+            f"{root} has {len(names)} class folders: a classifier needs 2 or more{because(left_out)}"
+        )
     for name in names:
-        if set(name) & FORBIDDEN:
-            raise UserError(
-                f"class folder {str(root / name)!r} has a line end or a backslash in its name: rename it"
-            )
+        check_name(root / name, name)
     return sort_classes(names)
 
 
-def image_files(folder: Path, nested: bool = False) -> list[Path]:
-    """The images of a folder by name; what is none is counted and left out. `nested`: folders in it
-    are read elsewhere, and it may hold no image itself."""
-    files, keys = [], {}
-    others: dict[str, int] = {}
-    for path in sorted(folder.iterdir()):
-        if nested and path.is_dir():
-            continue
-        if reason := no_image(path):
-            others[reason] = others.get(reason, 0) + 1
-            continue
-        if set(path.name) & FORBIDDEN:
-            raise UserError(f"{str(path)!r} has a line end or a backslash in its name: rename it")
-        if (key := by_path(path.name)) in keys:
-            raise UserError(
-                f"{path} and {keys[key]} differ in their ending only, so their ids clash: rename one"
-            )
-        keys[key] = path
-        files.append(path)
-    for reason, count in others.items():
-        processes.say(f"{folder}: {count} {reason} are left out")
-    if not files and not nested:
-        raise UserError(f"class folder {folder} holds no image")
+def image_files(root: Path, left_out: Counter[str], flat: bool = False) -> dict[str, Path]:
+    """The images below a folder at any depth, in the order of their paths below it; by these paths, or, if
+    `flat`, by names with `_` for `/`. What is left out is counted."""
+    found = {path.relative_to(root).as_posix(): path for path in images_below(root, left_out)}
+    files: dict[str, Path] = {}
+    keys: dict[str, Path] = {}
+    for name, path in sorted(found.items()):
+        check_name(path, name)
+        name = name.replace("/", "_") if flat else name
+        if (other := keys.setdefault(by_path(name), path)) is not path:
+            how = "differ in their ending only" if other.parent == path.parent else "would have one name"
+            raise UserError(f"{path} and {other} {how}, so their ids clash: rename one")
+        files[name] = path
     return files
 
 
-def no_image(path: Path) -> str:
-    """Why a file of a class folder is not an image, empty if it is one. A broken link counts as one:
-    reading it tells."""
-    if path.is_dir():
-        return "folders"
-    if path.name.startswith("."):
-        return "hidden files"
-    if path.suffix.lower() not in SUFFIXES:
-        return "files that are no images by their ending"
-    return "pipes and devices" if path.exists() and not path.is_file() else ""
+def check_name(path: Path, name: str) -> None:
+    if set(name) & FORBIDDEN:
+        raise UserError(f"{str(path)!r} has a line end or a backslash in its name: rename it")
+
+
+def tell(root: Path, left_out: Counter[str]) -> None:
+    if text := said(left_out):
+        processes.say(f"{root}: {text}")
+
+
+def because(left_out: Counter[str]) -> str:
+    text = said(left_out)
+    return f" ({text})" if text else ""
 
 
 READERS: dict[str, Callable[[Config, str, int], Split]] = {

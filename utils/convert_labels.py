@@ -49,8 +49,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from pt4al.base.console import Parser, UserError, run_script
 from pt4al.base.files import sha256_of, write_csv
 from pt4al.data.ids import by_path
+from pt4al.data.listing import folders_in, images_below, what_is_left_out
 from pt4al.person.agreement import read_answers
-from pt4al.person.label_forms import Claim, folders_in, images_below, images_in, path_in, read_source
+from pt4al.person.label_forms import Claim, path_in, read_source
 from pt4al.person.labels import (
     UNSURE,
     LabelFile,
@@ -218,6 +219,8 @@ def bring_in(options: argparse.Namespace) -> None:
     pool = Pool(options.data_dir)
     classes = frozenset(read_classes(options.data_dir))
     said = read_source(options.source, pool.find, options.label_column, options.image_column)
+    if options.source.is_dir() and (left_out := what_is_left_out(options.source)):
+        print(f"{options.source}: {left_out}")
     said = [s._replace(annotator=s.annotator or clean(options.annotator)) for s in said]
     labeled = [s for s in said if s.label]
     new: dict[tuple[int, str], Claim] = {}
@@ -376,7 +379,7 @@ def given_test(photos: Path) -> Iterator[Copy]:
     taken: dict[str, set[str]] = defaultdict(set)
     for folder in folders_in(photos / "test") if (photos / "test").is_dir() else []:
         label = class_of_folder(folder)
-        for path in images_in(folder):
+        for path in sorted(images_below(folder)):
             yield Copy(path, "test", label, untaken(path.name, taken[label]))
 
 

@@ -54,8 +54,8 @@ from pt4al.base.console import Parser, UserError, printable, run_script
 from pt4al.base.files import read_json, write_lines
 from pt4al.data.decoding import eight_bits
 from pt4al.data.ids import FORMATS, by_path, sort_classes
+from pt4al.data.listing import images_below
 from pt4al.person.agreement import read_answers
-from pt4al.person.label_forms import images_below
 from pt4al.person.labels import (
     UNSURE,
     Find,

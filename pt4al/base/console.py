@@ -127,6 +127,12 @@ def run_script(main: Callable[[], None]) -> None:
         )
         status = 2
     except (MemoryError, RuntimeError) as error:
+        if "can't start new thread" in str(error):
+            fail(
+                "no thread can be started: raise the limit of processes (ulimit -u), or end others; with "
+                "--threads 1 fewer are needed"
+            )
+            leave(2)
         if not is_out_of_memory(error):
             raise
         fail(

@@ -1,24 +1,47 @@
 """Image files become pixels: in threads, upright, square, eight bits a channel."""
 
 import errno
+import logging
 import os
 import tempfile
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 from config import Config
 from pt4al.base import processes
 from pt4al.base.console import UserError
+from pt4al.data.depth import check_cut, eight_bits
 from pt4al.data.ids import FORMATS
 
-BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # TIFF tags
+# Most pixels of a picture as decoded: 2 GB of memory in each thread. A JPEG is shrunk while it is decoded.
+LARGEST = 500_000_000
+SHRUNK_FROM = 8  # times the size asked for, the shorter side of a JPEG that is decoded to half or less
+NAMED = 20  # pictures that cannot be read, by name
 # Formats are tried in this order: first the two that their first bytes tell from all others.
 FORMAT_ORDER = sorted(FORMATS, key=lambda name: (name not in ("JPEG", "PNG"), name))
+
+
+class Unreadable(UserError):
+    """Pictures that cannot be read.
+
+    Attributes:
+        errors: a line for each, beginning with its path.
+        images: how many were tried.
+    """
+
+    def __init__(self, errors: list[str], images: int) -> None:
+        self.errors, self.images = errors, images
+        more = f"; and {len(errors) - NAMED} more" if len(errors) > NAMED else ""
+        super().__init__(
+            f"{len(errors)} of {images} images cannot be read: {'; '.join(errors[:NAMED])}{more}; "
+            "mend or remove them"
+        )
 
 
 # --- arrays of pixels
@@ -28,11 +51,16 @@ def new_pixels(n: int, size: int, memory_limit: int) -> np.ndarray:
     """uint8 (n, size, size, 3) to fill, mapped from a nameless temporary file if above `memory_limit` bytes.
 
     Raises:
-        UserError: the disk of temporary files is too small.
+        UserError: the disk of temporary files is too small, or TMPDIR is no folder.
     """
     shape = (n, size, size, 3)
     if n * size * size * 3 <= memory_limit:
         return np.empty(shape, np.uint8)
+    if (folder := os.environ.get("TMPDIR")) and not os.access(folder, os.W_OK | os.X_OK):
+        # Python would take /tmp, which may be small.
+        raise UserError(
+            f"TMPDIR is {folder}, where nothing can be written: make that folder, or unset TMPDIR"
+        )
     with tempfile.TemporaryFile(prefix="pt4al-") as file:
         try:
             os.posix_fallocate(file.fileno(), 0, n * size * size * 3)  # fail now, not at a write
@@ -89,33 +117,6 @@ def to_rgb(image: Image.Image, size: int, resize: str) -> np.ndarray:
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
 
 
-def eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey, or 12-bit grey of a TIFF file, by its upper eight bits; 8-bit images as they are.
-
-    Raises:
-        ValueError: float or 32-bit values, or 16-bit values that fill less than a sixteenth of their
-            range: their scale is not in the file.
-    """
-    bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (16,))[0]
-    if image.mode == "F" or (image.mode == "I" and bits == 32):
-        kind = "float" if image.mode == "F" else "32-bit"
-        raise ValueError(f"{kind} values of unknown range: save it with 8 or 16 bits")
-    if not image.mode.startswith("I"):
-        return image
-    values = np.asarray(image).astype(np.int64)
-    highest, full = int(values.max()), 2**bits - 1
-    if values.min() < 0 or highest > full or 0 < highest <= full // 16:
-        raise ValueError(
-            f"{bits}-bit values from {values.min()} to {highest}: it would come out black; "
-            "scale it to its full range"
-        )
-    if getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == 0:  # white is zero
-        values = full - values
-    grey = Image.fromarray((values >> (bits - 8)).clip(0, 255).astype(np.uint8))
-    grey.info = image.info
-    return grey
-
-
 # --- many images
 
 
@@ -124,7 +125,7 @@ def decode(paths: list[Path], config: Config, what: str, memory_limit: int) -> n
     GIL while it decodes (but for JPEG 2000) and resizes.
 
     Raises:
-        UserError: names the first image that cannot be read, and how many there are.
+        Unreadable: names the images that cannot be read.
     """
     pixels = new_pixels(len(paths), config.img_size, memory_limit)
     workers = 1 if not config.threads and are_small(paths) else count_workers(config.threads, len(paths))
@@ -142,9 +143,10 @@ def decode(paths: list[Path], config: Config, what: str, memory_limit: int) -> n
                 pixels[i] = read_image(paths[i], config.img_size, config.resize)
             # Pillow's decoders raise many kinds; each is reported with its file.
             except Exception as error:
-                errors.append(f"{paths[i]} ({type(error).__name__}: {error})")
+                errors.append(f"{paths[i]} ({reason(error)})")
         return errors
 
+    quiet()
     bad: list[str] = []
     hidden = None if processes.is_main() else True  # None: shown on a terminal only
     bar = tqdm(total=len(paths), desc=f"decoding {what}", unit="img", leave=False, disable=hidden)
@@ -157,10 +159,24 @@ def decode(paths: list[Path], config: Config, what: str, memory_limit: int) -> n
         finally:  # a signal arrives here: the threads end with the image in hand
             stop.set()
     if bad:
-        raise UserError(
-            f"{len(bad)} of {len(paths)} images cannot be read, the first: {bad[0]}; mend or remove them"
-        )
+        raise Unreadable(bad, len(paths))
     return pixels
+
+
+def quiet() -> None:
+    """Let Pillow keep what it remarks on pictures to itself, and leave their size to `read_image`; and tqdm
+    start no thread."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    Image.MAX_IMAGE_PIXELS = None
+    tqdm.monitor_interval = 0  # no thread beside ours
+
+
+def reason(error: Exception) -> str:
+    """Why a picture cannot be read, without its path."""
+    if isinstance(error, UnidentifiedImageError):
+        return "UnidentifiedImageError: no picture that Pillow reads"
+    return f"{type(error).__name__}: {error}"
 
 
 def are_small(paths: list[Path]) -> bool:
@@ -183,9 +199,18 @@ def count_workers(threads: int, images: int) -> int:
 def read_image(path: Path, size: int, resize: str) -> np.ndarray:
     """uint8 (size, size, 3), see `to_rgb`.
 
+    A JPEG whose shorter side is 8 times `size` or more is decoded to a half, a quarter or an eighth, so that
+    4 times `size` are left. That takes a third of the time, and pixels differ by a grey level or two.
+
     Raises:
         Exception: of any kind, it cannot be read.
     """
     # By path, Pillow maps uncompressed TIFF files with the sides that turning upright will give them.
     with open(path, "rb") as file, Image.open(file, formats=FORMAT_ORDER) as image:
+        if image.format in ("JPEG", "MPO") and min(image.size) >= SHRUNK_FROM * size:
+            image.draft(None, (SHRUNK_FROM // 2 * size,) * 2)
+        if image.width * image.height > LARGEST:
+            million = image.width * image.height / 1e6
+            raise ValueError(f"{million:.0f} megapixels, and {LARGEST / 1e6:.0f} are read: shrink it")
+        check_cut(image, file)
         return to_rgb(image, size, resize)

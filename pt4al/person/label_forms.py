@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from pt4al.base import processes
 from pt4al.base.console import UserError
 from pt4al.data.ids import SUFFIXES
+from pt4al.data.listing import folders_in, images_below, images_in
 from pt4al.person.labels import FILE_COLUMNS, Find, LabelFile, clean, decoded, image_columns, is_path
 
 SPLITS = {"train", "test", "val", "valid", "validation"}
@@ -79,33 +80,6 @@ def parsed(text: str, where: str) -> Any:
 
 
 # --- folders
-
-
-def images_below(folder: Path) -> Iterator[Path]:
-    """The images below a folder at any depth; hidden files and folders are none. A folder that is
-    linked to twice is read once."""
-    folders, seen = [folder], set()
-    while folders:
-        folder = folders.pop()
-        if folder.resolve() not in seen:
-            seen.add(folder.resolve())
-            folders += folders_in(folder)
-            yield from images_in(folder)
-
-
-def images_in(folder: Path) -> list[Path]:
-    """The images of a folder by name; a broken link counts as one, and reading it tells."""
-    return [
-        path
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-        if path.is_file() or not path.exists()
-    ]
-
-
-def folders_in(folder: Path) -> list[Path]:
-    """Its folders by name; hidden ones are none."""
-    return sorted(x for x in folder.iterdir() if x.is_dir() and not x.name.startswith("."))
 
 
 def read_folders(root: Path) -> Iterator[Claim]:

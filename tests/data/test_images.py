@@ -343,7 +343,8 @@ def test_folder_reads_every_kind_of_image(tmp_path: Path, capsys: pytest.Capture
     assert np.array_equal(by_name["train/a_1/alpha_é.png"], rgb)
     assert (by_name["train/a_1/20 megapixels.png"] == 77).all()
     assert (by_name["train/a_1/one.png"] == by_name["train/a_1/one.png"][0, 0]).all()
-    assert "1 files that are no images by their ending are left out" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert told == f"{tmp_path}/train: 1 .txt files, 1 hidden files are left out\n"
 
 
 def test_folder_classes_sort_as_numbers_and_images_are_resized(tmp_path: Path):
@@ -353,6 +354,101 @@ def test_folder_classes_sort_as_numbers_and_images_are_resized(tmp_path: Path):
             Image.new("RGB", (64, 48), (int(name), 0, 0)).save(tmp_path / split / name / f"{name}.jpeg")
     (pool,) = load_images(replace(CIFAR10, dataset="folder", data_dir=str(tmp_path)), CPU, ("train",))
     assert pool.classes == ["2", "9", "10"] and pool.pixels.shape == (3, 32, 32, 3)
+
+
+# --- what stands beside pictures
+
+
+NAS = ["@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg", "@__thumb/s800a.jpg", "#recycle/gone.jpg", "@Recycle/gone.jpg",
+       "__MACOSX/a/._a.jpg", "lost+found/x.jpg", "$RECYCLE.BIN/S-1-5/x.jpg", "System Volume Information/x.jpg",
+       ".AppleDouble/a.jpg", ".thumbnails/a.jpg"]  # fmt: skip
+LOOSE = [
+    "SYNOPHOTO_THUMB_M.jpg",
+    "._a.jpg",
+    ".DS_Store",
+    "Thumbs.db",
+    "b.HEIC",
+    "c.heic",
+    "d.NEF",
+    "e.txt",
+    "noend",
+]
+
+
+def litter(folder: Path) -> None:
+    """What a NAS, an archive or a system leaves beside pictures, and files that Pillow does not open."""
+    for name in NAS:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), (1, 2, 3)).save(path)
+    for name in LOOSE:
+        (folder / name).write_bytes(b"no picture")
+
+
+def test_thumbnails_of_a_nas_join_no_pool_and_no_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """What is left out is one line in all, with counts, and with what to do."""
+    colors = iter(range(0, 255, 10))
+    for name in ("pool", "pool/trip/day 1", "train/a", "train/b", "test/a", "test/b"):
+        (tmp_path / name).mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGB", (16, 16), (next(colors), 0, 0)).save(tmp_path / name / f"{i}.jpg")
+    for name in ("pool", "pool/trip/day 1", "train", "train/a", "train/b"):
+        litter(tmp_path / name)
+    config = replace(DIGITS, data_dir=str(tmp_path))
+    (pool,) = load_images(replace(config, dataset="unlabeled"), CPU, ("train",))
+    assert [x.removeprefix("pool/") for x in pool.ids] == [
+        "0.jpg", "1.jpg", "2.jpg", "trip/day 1/0.jpg", "trip/day 1/1.jpg", "trip/day 1/2.jpg"]  # fmt: skip
+    line = capsys.readouterr().out
+    assert line == (
+        f"{tmp_path}/pool: 4 .heic files, 2 .nef files, 4 hidden files, 4 hidden folders, 2 .db files, "
+        "2 .txt files, 2 files without an ending, 2 images in #recycle, 2 images in $RECYCLE.BIN, "
+        "2 images in @Recycle, 2 images in @__thumb, 2 images in @eaDir, 8 other files are left out; "
+        "to use .heic, .nef, convert them to JPEG or PNG\n"
+    )
+    (train, _) = load_images(replace(config, dataset="folder"), CPU)
+    assert train.classes == ["a", "b"] and len(train) == 6
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 and lines[0].startswith(f"{tmp_path}/train: 6 .heic files, 3 .nef files, ")
+    for path in tmp_path.rglob("?.jpg"):
+        path.rename(path.with_suffix(".cr2"))
+    with pytest.raises(UserError, match="pool holds 0 images: .*6 .cr2 files, .* to use .cr2, .heic, .nef"):
+        load_images(replace(config, dataset="unlabeled"), CPU, ("train",))
+    with pytest.raises(UserError, match="train/a holds no image .*3 .cr2 files, .* convert them to JPEG"):
+        load_images(replace(config, dataset="folder"), CPU, ("train",))
+
+
+def test_folders_below_a_class_are_read(tmp_path: Path):
+    """A folder is part of the name, so that an id keeps its class; names that would be one are refused."""
+    for name in (
+        "train/a/x.png",
+        "train/a/in/deep/x.png",
+        "train/b/in/y.png",
+        "test/a/x.png",
+        "test/b/in/x.png",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), "red").save(tmp_path / name)
+    config = replace(DIGITS, dataset="folder", data_dir=str(tmp_path))
+    pool, test = load_images(config, CPU)
+    assert [x.removeprefix(f"{tmp_path}/") for x in pool.ids] == [
+        "train/a/in_deep_x.png", "train/a/x.png", "train/b/in_y.png"]  # fmt: skip
+    assert pool.labels.tolist() == [0, 0, 1] and test.labels.tolist() == [0, 1]
+    Image.new("RGB", (16, 16), "red").save(tmp_path / "train/a/in_deep_x.jpg")
+    with pytest.raises(
+        UserError, match=r"in_deep_x\.jpg and .*in/deep/x\.png would have one name, .* rename"
+    ):
+        load_images(config, CPU)
+
+
+def test_line_ends_in_names_of_folders_are_refused(tmp_path: Path):
+    """Ids stand one a line."""
+    (tmp_path / "pool/a\nb").mkdir(parents=True)
+    for i in range(3):
+        Image.new("RGB", (16, 16), "red").save(tmp_path / f"pool/a\nb/{i}.png")
+    with pytest.raises(
+        UserError, match=r"pool/a\\nb/0.png' has a line end or a backslash in its name: rename"
+    ):
+        load_images(replace(DIGITS, dataset="unlabeled", data_dir=str(tmp_path)), CPU, ("train",))
 
 
 # --- images as people have them
@@ -438,7 +534,7 @@ RAMP = np.arange(400, dtype=np.float64).reshape(20, 20) / 399
 def test_values_of_unknown_range_are_refused_by_name(
     tmp_path: Path, name: str, values: np.ndarray, message: str
 ):
-    with pytest.raises(UserError, match=f"1 of 1 images cannot be read, the first: .*{name} .*{message}"):
+    with pytest.raises(UserError, match=f"1 of 1 images cannot be read: .*{name} .*{message}"):
         decode([grey(values, tmp_path / name)], DIGITS, "train", 1 << 30)
 
 
@@ -488,16 +584,120 @@ def test_any_number_of_threads_gives_the_same_pixels(pictures: list[Path], threa
     assert decode([], config, "train", memory_limit).shape == (0, 16, 16, 3)
 
 
-def test_of_images_that_cannot_be_read_the_first_is_named(pictures: list[Path], tmp_path: Path):
-    """In the order of the files, whichever thread comes upon one first, whatever kind of error it is."""
+def test_images_that_cannot_be_read_are_named_at_once(pictures: list[Path], tmp_path: Path):
+    """In the order of the files, whichever thread comes upon one first, whatever kind of error it is; of more
+    than twenty the rest is counted."""
     pictures[45].write_bytes(b"no image")
     pictures[8].write_bytes(pictures[8].read_bytes()[:-900])
     pictures[30].unlink()
     for threads in (1, 7):
-        with pytest.raises(UserError, match=r"^3 of 50 images .* the first: .*08\.tif \(\w+: .*; mend or"):
+        with pytest.raises(
+            UserError,
+            match=r"^3 of 50 images cannot be read: \S+08\.tif \(\w+: [^;]*\); \S+30\.png \(FileNotFoundError: "
+            r"[^;]*\); \S+45\.png \(UnidentifiedImageError: no picture that Pillow reads\); mend or remove them$",
+        ):
             decode(pictures, replace(DIGITS, threads=threads), "train", 1 << 30)
-    with pytest.raises(UserError, match=r"^1 of 5 images .*45\.png \(UnidentifiedImageError: "):
-        decode(pictures[45:], DIGITS, "train", 1 << 30)
+    for path in pictures[:25]:
+        path.write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"^25 of 25 .*19\.webp \([^;]*\); and 5 more; mend or remove them$"):
+        decode(pictures[:25], DIGITS, "train", 1 << 30)
+
+
+def test_images_of_both_splits_that_cannot_be_read_are_named_at_once(tmp_path: Path):
+    for i, name in enumerate(
+        ("train/a/x.png", "train/b/x.png", "train/b/y.png", "test/a/x.png", "test/b/x.png")
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), (50 * i, 0, 0)).save(tmp_path / name)
+    for name in ("train/b/x.png", "test/a/x.png"):
+        (tmp_path / name).write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"^2 of 5 images .*train/b/x\.png \(.*test/a/x\.png \("):
+        load_images(replace(DIGITS, dataset="folder", data_dir=str(tmp_path)), CPU)
+
+
+def test_pillow_keeps_its_remarks_to_itself(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch
+):
+    """On EXIF that is damaged, transparency in a palette, and many pixels."""
+    image = Image.new("RGB", (40, 40), "red")
+    image.save(tmp_path / "exif.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\x09\0")
+    palette = image.convert("P")
+    palette.save(tmp_path / "palette.png", transparency=b"\x80\0\xff")
+    Image.new("1", (1_000, 900)).save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 800_000)
+    paths = [tmp_path / name for name in ("exif.jpg", "palette.png", "large.png")]
+    with Image.open(paths[2]):
+        pass
+    assert [w.category for w in recwarn.list] == [Image.DecompressionBombWarning]  # else this tests nothing
+    recwarn.clear()
+    pixels = decode(paths, DIGITS, "train", 1 << 30)
+    assert (pixels[:2, ..., 0] > 200).all() and not pixels[2].any() and not recwarn.list
+
+
+@pytest.fixture(scope="module")
+def camera(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A JPEG of 1,600 by 1,200 pixels with detail of every size."""
+    source, path = np.random.default_rng(0), tmp_path_factory.mktemp("camera") / "a.jpg"
+    picture = Image.new("RGB", (1600, 1200))
+    for side in (4, 16, 64, 256):
+        noise = source.integers(256, size=(side * 3 // 4, side, 3), dtype=np.uint8)
+        picture = Image.blend(picture, Image.fromarray(noise).resize((1600, 1200), 3), 0.5)
+    picture.save(path, quality=90)
+    return path
+
+
+@pytest.mark.parametrize("resize", ["crop", "squash"])
+@pytest.mark.parametrize(("size", "scale"), [(16, 8), (32, 8), (64, 4), (150, 2), (151, 1), (224, 1)])
+def test_large_jpegs_are_shrunk_while_they_are_decoded(
+    camera: Path, monkeypatch: pytest.MonkeyPatch, size: int, scale: int, resize: str
+):
+    """From 8 times the size on, so that 4 times the size are left: within a grey level of all pixels."""
+    with Image.open(camera) as image:
+        whole = to_rgb(image, size, resize)
+    sizes = []
+
+    def spy(image: Image.Image, *how: object) -> np.ndarray:
+        sizes.append(image.size)
+        return to_rgb(image, *how)
+
+    monkeypatch.setattr(decoding, "to_rgb", spy)
+    pixels = read_image(camera, size, resize)
+    assert sizes == [(1600 // scale, 1200 // scale)]
+    difference = np.abs(pixels.astype(int) - whole)
+    assert difference.max() <= 2 and difference.mean() < 0.5
+    assert (scale == 1) == np.array_equal(pixels, whole)
+
+
+def test_panoramas_are_read_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of ours, not of Pillow's. It is of pixels as decoded: of a large JPEG few are left."""
+    for name in ("a.jpg", "a.png"):
+        Image.new("L", (2000, 950), 77).save(tmp_path / name)
+    paths = [tmp_path / "a.jpg", tmp_path / "a.png"]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 900_000)
+    with pytest.raises(Image.DecompressionBombError):  # as Pillow does from 179 megapixels on
+        Image.open(paths[1])
+    assert decoding.LARGEST == 500_000_000 and (decode(paths, DIGITS, "train", 1 << 30) == 77).all()
+    monkeypatch.setattr(decoding, "LARGEST", 1_000_000)
+    told = r"1 of 2 images .*a\.png \(ValueError: 2 megapixels, and 1 are read: shrink it\)"
+    with pytest.raises(UserError, match=told):
+        decode(paths, DIGITS, "train", 1 << 30)
+
+
+def test_labels_are_looked_at_before_images_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "pool").mkdir()
+    for i in range(4):
+        Image.new("RGB", (16, 16), (60 * i, 0, 0)).save(tmp_path / f"pool/{i}.png")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    config = replace(DIGITS, dataset="unlabeled", data_dir=str(tmp_path))
+    monkeypatch.setattr(decoding, "read_image", lambda *_: pytest.fail("an image was decoded"))
+    for table, told in (("file_name,label\n1.png,cta\n", "line 2: 'cta' is not in classes.txt"),
+                        ("file_name,class\n1.png,cat\n", "no column label"),
+                        ("file_name,label\n1.png,cat\n1.png,dog\n", "line 3: .* has two labels")):  # fmt: skip
+        (tmp_path / "labels.csv").write_text(table)
+        with pytest.raises(UserError, match=told):
+            load_images(config, CPU)
+    monkeypatch.undo()
+    assert len(load_images(config, CPU, ("train",))[0]) == 4  # where no label is used
 
 
 def test_a_signal_ends_decoding_with_the_images_in_hand(
@@ -584,6 +784,14 @@ def test_a_stream_is_fetched_ahead_of_the_loop():
         time.sleep(0.01)
     assert sent == [0, 10, 20]
     stream.close()
+
+
+def test_a_folder_of_temporary_files_that_is_none_is_said(monkeypatch: pytest.MonkeyPatch):
+    """Else Python takes /tmp without a word."""
+    monkeypatch.setenv("TMPDIR", "/none/here")
+    with pytest.raises(UserError, match="TMPDIR is /none/here, .* make that folder, or unset TMPDIR"):
+        load_images(replace(DIGITS, resident_share=0.0), CPU, ("train",))
+    assert len(load_images(DIGITS, CPU, ("test",))[0]) == 359  # where none is needed
 
 
 def test_no_room_for_a_mapped_pool_is_said(monkeypatch: pytest.MonkeyPatch):

@@ -38,7 +38,7 @@ def test_odd_names_and_what_is_left_out(odd_pictures: Path):
     for script in ("rotation.py", "make_batches.py", "main.py"):
         done = run_tiny(odd_pictures, script, *flags, PYTHONIOENCODING="ascii", LC_ALL="C")
         assert not done.stderr and done.stdout.isascii()
-        says(done.stdout, "1 images", "1 hidden folders", "1 folders", "1 pipes")
+        says(done.stdout, "1 images", "1 hidden folders", "1 pipes")
     folder = odd_pictures / "runs/odd/main-confidence"
     table = (folder / "per_class.csv").read_bytes().splitlines()[1:]
     assert {row.split(b",")[1] for row in table} == {os.fsencode(name) for name in CLASSES}

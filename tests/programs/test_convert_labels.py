@@ -186,7 +186,10 @@ def test_class_folders_of_copies_and_links(photos: Path, tmp_path: Path, how: st
     put(photos, "001.png", tmp_path / f"sorted/{other}NA/new name.png", how)
     (tmp_path / f"sorted/{layout}NA/.hidden.png").write_text("")
     (tmp_path / f"sorted/{layout}NA/notes.txt").write_text("")
+    for thumbnails in (tmp_path / f"sorted/{layout}NA/@eaDir/one.png", tmp_path / f"sorted/{layout}@eaDir"):
+        put(photos, "one.png", thumbnails / "SYNOPHOTO_THUMB_M.png", how)
     told = convert(tmp_path, "import", "sorted")
+    assert "sorted: 2 images in @eaDir, 1 .txt files, 1 hidden files are left out\n" in told
     assert labels(photos) == {
         "one.png": "001", "a/dup.png": "NA", "Ferien/ä & ö.png": "NA", "b/dup.png": "grün, hell", "001.png": "NA",
     }  # fmt: skip
@@ -629,9 +632,9 @@ def test_the_test_set_of_the_photographs_goes_along(photos: Path, tmp_path: Path
     for i, name in enumerate(["001/one.png", "NA/x.jpg", "grün, hell/x.png", "NA/.y.png", "NA/deep/z.png"]):
         draw(photos / "test" / name, 100 + i)
     told = convert(tmp_path, "export", "out")
-    assert exported(told)[:3] == [7, 3, 3] and "note" not in told
+    assert exported(told)[:3] == [7, 4, 3] and "note" not in told
     tests = {name for name in tree(tmp_path / "out") if name.startswith("test")}
-    assert tests == {"test/001/one.png", "test/NA/x.jpg", "test/grün, hell/x.png"}
+    assert tests == {"test/001/one.png", "test/NA/x.jpg", "test/NA/z.png", "test/grün, hell/x.png"}
     (photos / "test/?").mkdir()
     error = convert(tmp_path, "export", "out2", status=2)
     one_error(error, "convert_labels.py", "photos/test/?", "'?'")

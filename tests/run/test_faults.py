@@ -6,6 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -134,6 +135,18 @@ def test_out_of_memory_names_batch_size_and_width(tmp_path: Path, call: Call):
         resource.setrlimit(resource.RLIMIT_AS, limits)
     refused(result, "whole_dataset.py", "memory", f" {POOL} ", "width 64", "--batch-size")
     assert not list(tmp_path.rglob("last.pth"))
+
+
+def test_no_thread_left_is_said(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch):
+    """As where the limit of processes is reached; root has none, so here the start of a thread says so."""
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    refused(
+        call(tmp_path, "whole_dataset.py", "--threads", "2"), "whole_dataset.py", "ulimit -u", "--threads 1"
+    )
 
 
 # --- arithmetic and the pool

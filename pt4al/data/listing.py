@@ -1,0 +1,105 @@
+"""Which files below a folder are its images, and what is left out: the one place that knows. No torch here.
+
+Left out are hidden files and folders, what a NAS, an archive program or an operating system puts beside
+pictures (thumbnails, trash, snapshots), and files that Pillow does not open.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from pt4al.data.ids import SUFFIXES
+
+# In lower case. Of Synology, QNAP, macOS, Linux and Windows.
+SYSTEM_FOLDERS = {
+    "@eadir", "@__thumb", "@tmp", "@recycle", "@recently-snapshot", "@sharebin", "#recycle", "#snapshot",
+    "__macosx", "network trash folder", "temporary items", "lost+found", "$recycle.bin", "recycler",
+    "system volume information", "found.000",
+}  # fmt: skip
+SYSTEM_FILES = ("synophoto_", "synofile_", "synoindex_")  # how their names begin, in lower case
+# Pictures that Pillow does not open by itself.
+HEIC = {".heic", ".heif", ".hif", ".heics", ".avci"}
+RAW = {
+    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".gpr", ".iiq", ".k25", ".kdc", ".mef",
+    ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw",
+    ".x3f",
+}  # fmt: skip
+OTHER_PICTURES = {".jxl", ".jxr", ".svg", ".xcf", ".psb", ".exr", ".hdr"}
+TO_CONVERT = HEIC | RAW | OTHER_PICTURES
+SHOWN = 12  # kinds of what is left out that are named
+
+
+def images_below(folder: Path, left_out: Counter[str] | None = None) -> Iterator[Path]:
+    """The images below a folder at any depth; a folder that is linked to twice is read once. What is left out
+    is counted by its kind."""
+    folders, seen = [folder], set()
+    while folders:
+        folder = folders.pop()
+        if folder.resolve() not in seen:
+            seen.add(folder.resolve())
+            folders += folders_in(folder, left_out)
+            yield from images_in(folder, left_out)
+
+
+def images_in(folder: Path, left_out: Counter[str] | None = None) -> list[Path]:
+    """The images of a folder by name; a broken link counts as one, and reading it tells."""
+    images = []
+    for path in sorted(folder.iterdir()):
+        if not path.is_dir():
+            if not (reason := no_image(path)):
+                images.append(path)
+            elif left_out is not None:
+                left_out[reason] += 1
+    return images
+
+
+def folders_in(folder: Path, left_out: Counter[str] | None = None) -> list[Path]:
+    """Its folders by name."""
+    folders = []
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            hidden = path.name.startswith(".")
+            if not hidden and path.name.lower() not in SYSTEM_FOLDERS:
+                folders.append(path)
+            elif left_out is not None:
+                kind = "hidden folders" if hidden else f"images in {path.name}"
+                left_out[kind] += 1 if hidden else count_images(path)
+    return folders
+
+
+def count_images(folder: Path) -> int:
+    return sum(path.suffix.lower() in SUFFIXES and path.is_file() for path in folder.rglob("*"))
+
+
+def no_image(path: Path) -> str:
+    """What a file is that is no image, in the plural; empty if it is one."""
+    if path.name.startswith("."):
+        return "hidden files"
+    ending = path.suffix.lower()
+    if ending not in SUFFIXES:
+        return f"{ending} files" if ending else "files without an ending"
+    if path.name.lower().startswith(SYSTEM_FILES):
+        return "thumbnails (SYNO...)"
+    return "pipes and devices" if path.exists() and not path.is_file() else ""
+
+
+def said(left_out: Counter[str]) -> str:
+    """In words, and what to do to use it; empty if there is nothing."""
+    convert = [ending for kind in sorted(left_out) if (ending := kind.removesuffix(" files")) in TO_CONVERT]
+    kinds = [kind for kind, n in left_out.items() if n]
+    kinds.sort(key=lambda kind: (kind.removesuffix(" files") not in convert, -left_out[kind], kind))
+    if not kinds:
+        return ""
+    named = [f"{left_out[kind]} {kind}" for kind in kinds[:SHOWN]]
+    if more := sum(left_out[kind] for kind in kinds[SHOWN:]):
+        named.append(f"{more} other files")
+    hint = f"; to use {', '.join(convert)}, convert them to JPEG or PNG" if convert else ""
+    return f"{', '.join(named)} are left out{hint}"
+
+
+def what_is_left_out(folder: Path) -> str:
+    """Below a folder at any depth, in words."""
+    left_out = Counter[str]()
+    for _ in images_below(folder, left_out):
+        pass
+    return said(left_out)
