@@ -18,7 +18,7 @@ from pt4al.data.ids import by_path, sort_classes
 from pt4al.data.images import Images, LabeledSet
 from pt4al.person import label_studio
 from pt4al.person.agreement import Answers, read_answers
-from pt4al.person.labels import UNSURE, LabelFile, class_of_folder, finder, read_classes
+from pt4al.person.labels import UNSURE, LabelFile, class_of_folder, finder, locked, read_classes
 from pt4al.run.run_folder import RunFolder
 from pt4al.run.state import CycleLabels
 
@@ -122,17 +122,18 @@ class Annotator:
         path, shared = self.tables / "to_label.csv", self.folder / "labels.csv"
         find = finder(self.position_of)
         known = {row[1:] for row in LabelFile(shared, find).rows()} if shared.exists() else set()
-        file = LabelFile(path, find, create=True)
-        kept = [
-            line
-            for row, line in zip(file.rows(), file.lines, strict=True)
-            if row.label and row[1:] not in known
-        ]
-        file.ask([self.pool.ids[i] for i in missing], kept)
-        if file.lines:
-            file.write()
-        else:
-            path.unlink(missing_ok=True)
+        with locked(self.tables):  # the page of a read-only folder writes here, too
+            file = LabelFile(path, find, create=True)
+            kept = [
+                line
+                for row, line in zip(file.rows(), file.lines, strict=True)
+                if row.label and row[1:] not in known
+            ]
+            file.ask([self.pool.ids[i] for i in missing], kept)
+            if file.lines:
+                file.write()
+            else:
+                path.unlink(missing_ok=True)
         header = ["file_name", "label", "annotator"]
         write_or_remove(self.tables / "disagreements.csv", header, answers.disagreements)
         for_studio = self.tables / "to_label.json", self.tables / "label_config.xml"
