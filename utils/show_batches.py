@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from config import SHOW_BATCHES, Config, option
 from loader import READERS, load_images
-from pt4al.base.console import printable, run_script
+from pt4al.base.console import printable, run_script, say
 from pt4al.base.pictures import new_figure, save_picture
 from pt4al.method.batches import find_batches, read_losses
 from pt4al.method.strategies import FIRST_PICKS, STRATEGIES, even_intervals
@@ -73,7 +73,7 @@ def main() -> None:
     figure.suptitle(printable(config.title or str(config.loss_dir)))
     out = Path(config.out) if config.out else config.loss_dir / "batches.png"
     save_picture(figure, out)
-    print(out)
+    say(out)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pt4al.base.console import Parser, UserError, run_script
+from pt4al.base.console import Parser, UserError, run_script, say
 from pt4al.base.files import write_bytes
 from pt4al.run.runs import Table, read_table
 
@@ -64,7 +64,7 @@ def main() -> None:
         events[run / "tensorboard" / "events.out.tfevents.0.pt4al"] = events_of(metrics, cycles)
     for path, content in events.items():
         write_bytes(path, content)
-        print(path)
+        say(path)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,9 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, header: str | None = None, **others: Any) -> None:
         super().__init__(description=header, formatter_class=argparse.RawDescriptionHelpFormatter, **others)
 
+    def print_help(self, file: Any = None) -> None:
+        print(self.format_help(), end="", file=file, flush=True)  # argparse does not mind where it fails
+
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see --help)")
 
@@ -102,23 +105,35 @@ def run_script(main: Callable[[], None]) -> None:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
             signal.signal(number, on_signal)
     try:
-        main()
+        status = status_of(main)
+    except BrokenPipeError:  # also from what is said of an error
+        discard_output()
+        status = 128 + signal.SIGPIPE
+    leave(status)
+
+
+def status_of(main: Callable[[], None]) -> int:
+    """Call `main`, say how it ended, and return the exit status."""
+    status = 0
+    try:
+        try:
+            main()
+        except Waiting as wait:
+            if os.environ.get("RANK", "0") == "0":
+                say(wait)
+            status = 3
+        except SystemExit as end:  # after --help
+            status = end.code or 0
         sys.stdout.flush()
-        status = 0
     except UserError as error:
         fail(str(error))
         status = 2
-    except Waiting as wait:
-        if os.environ.get("RANK", "0") == "0":
-            say(wait)
-        status = 3
     except Stopped as stop:
         again = "the same command without --restart" if "--restart" in sys.argv else "the same command"
         print(f"\nstopped by {stop}: {again} resumes from here", file=sys.stderr, flush=True)
         status = 128 + stop.number
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to flush
-        status = 128 + signal.SIGPIPE
+        raise
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
@@ -140,15 +155,24 @@ def run_script(main: Callable[[], None]) -> None:
             "whole"
         )
         status = 2
-    leave(status)
+    return status
+
+
+def discard_output() -> None:
+    """Let what is left to print go nowhere: at its end Python would fail at it once more."""
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def leave(status: int) -> None:
     """End the process. Under torchrun without taking the interpreter down: the threads of a process
     group can abort that (gloo of torch 2.14, 1 of 30 runs on a busy machine), and destroying the
     group first can hang (torch 2.4)."""
+    try:
+        sys.stdout.flush()
+    except OSError:  # the status says already that something failed
+        discard_output()
     if os.environ.get("WORLD_SIZE", "1") == "1":
         sys.exit(status)
-    sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

@@ -1,6 +1,9 @@
 """How scripts end where streams are closed, nobody reads, or signals come at once: in words, and exactly."""
 
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,10 +32,50 @@ def test_a_closed_standard_output(tmp_path: Path):
     assert (tmp_path / f"runs/{EXPERIMENT}/cold-start-random/cycles.csv").exists()
 
 
-@pytest.mark.parametrize("flag", ["--help", "--version"])
-def test_help_that_nobody_reads(flag: str):
-    process = Started(ROOT, "main.py", flag, stdout="unread")
+@pytest.mark.parametrize("words", ["main.py --help", "main.py --version", "utils/plot_curves.py --help"])
+def test_help_that_nobody_reads(words: str):
+    process = Started(ROOT, *words.split(), stdout="unread")
     assert process.communicate() == ("", "") and process.returncode == 128 + signal.SIGPIPE
+
+
+ENDS = {
+    "waits": "raise Waiting('cycle 0 waits')", "fails": "raise UserError('bad')", "prints": "print('x')",
+    "ends": "print('x'); sys.exit(0)", "is stopped": "raise Stopped(15)",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("buffering", ["", "1"])
+@pytest.mark.parametrize(
+    ("stream", "end", "status", "said"),
+    [
+        ("unread", "waits", 141, ""), ("unread", "prints", 141, ""), ("unread", "ends", 141, ""),
+        ("unread", "fails", 2, "bad"), ("unread", "is stopped", 143, "stopped by SIGTERM"),
+        ("both unread", "fails", 141, ""), ("both unread", "is stopped", 141, ""),
+        ("full", "waits", 2, "No space left"), ("full", "prints", 2, "No space left"),
+        ("full", "ends", 2, "No space left"), ("full", "fails", 2, "bad"),
+    ],
+)  # fmt: skip
+def test_streams_that_take_nothing(stream: str, end: str, status: int, said: str, buffering: str):
+    """In whichever way a script ends: its status, and a line at most."""
+    unread = "r, w = os.pipe(); os.close(r); os.dup2(w, {})"
+    spoil = {
+        "unread": unread.format(1), "full": "os.dup2(os.open('/dev/full', os.O_WRONLY), 1)",
+        "both unread": f"{unread.format(1)}; {unread.format(2)}",
+    }[stream]  # fmt: skip
+    code = f"""
+import os, sys
+from pt4al.base.console import *
+def main():
+    {spoil}
+    {ENDS[end]}
+run_script(main)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONUNBUFFERED": buffering},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == status and said in done.stderr, done
+    assert len(done.stderr.split("\n")) <= 3 and "Traceback" not in done.stderr and not done.stdout
 
 
 def test_when_nobody_reads_any_more_the_last_epoch_is_saved(finished: Path, tmp_path: Path):
