@@ -3,11 +3,13 @@ when read), and folders that one process holds at a time."""
 
 import contextlib
 import csv
+import errno
 import hashlib
 import io
 import json
 import os
 import socket
+import stat
 import sys
 import warnings
 import zipfile
@@ -24,7 +26,8 @@ DIRECTORY = 0x10  # of a zip entry's attributes
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write next to `path`, flush to disk, rename over it: a reader sees the old file or the new
-    one. A link of that name is replaced, never followed.
+    one, which keeps its mode and, where possible, its group. A link of that name is replaced, never
+    followed.
 
     Raises:
         UserError: it lies in a folder that this process held, and holds no longer.
@@ -36,6 +39,8 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
     try:
         part.unlink(missing_ok=True)
         with open(part, "xb") as file:
+            if path.is_file() and not path.is_symlink():
+                keep_mode(file.fileno(), path.stat())
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -45,6 +50,17 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)  # "No space left on device" alone names no file
         raise
+
+
+def keep_mode(file: int, old: os.stat_result) -> None:
+    """Let an open file be of the group and mode of another, as far as this account and the disk can."""
+    new = os.fstat(file)
+    if new.st_gid != old.st_gid:
+        with contextlib.suppress(PermissionError):
+            os.fchown(file, -1, old.st_gid)
+    if new.st_mode != old.st_mode:
+        with contextlib.suppress(PermissionError):
+            os.fchmod(file, stat.S_IMODE(old.st_mode))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -188,16 +204,45 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 HELD: dict[Path, tuple[filelock.FileLock, tuple[int, int] | None]] = {}
 
 
+def take_lock(path: Path, seconds: float) -> filelock.FileLock:
+    """Take a lock that everyone can take who may write in its folder. It ends with its object.
+
+    Raises:
+        filelock.Timeout: another process has held it for so long.
+        UserError: its disk has no locks, or it is another account's.
+    """
+    folder = path.parent
+    lock = filelock.FileLock(path, mode=folder.stat().st_mode & 0o666)
+    try:
+        lock.acquire(timeout=seconds)
+    except filelock.Timeout:
+        raise
+    except (OSError, NotImplementedError) as error:
+        number = getattr(error, "errno", None)
+        if number == errno.EACCES and path.exists() and os.access(folder, os.W_OK):
+            raise UserError(
+                f"{path} is another account's and cannot be written: delete it while nobody uses {folder}"
+            ) from None
+        if number in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, None):
+            raise UserError(
+                f"{folder} is on a disk without locks ({error}): use a folder on another disk, or mount this "
+                "one with locks (NFS: a running lockd, or the option local_lock=flock for one machine)"
+            ) from None
+        raise
+    return lock
+
+
 def lock_folder(folder: Path) -> None:
     """Hold a folder until this process ends, however it ends.
 
     Raises:
-        UserError: another process holds it; named by the pid and machine it left in `.holder`.
+        UserError: another process holds it; named by the pid and machine it left in `.holder`. Or as
+            `take_lock`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock, holder = filelock.FileLock(folder / ".lock"), folder / ".holder"
+    holder = folder / ".holder"
     try:
-        lock.acquire(timeout=0)
+        lock = take_lock(folder / ".lock", 0)
     except filelock.Timeout:
         known = holder.is_file() and not holder.is_symlink()
         who = printable(holder.read_text(errors="replace")[:80]).strip() if known else "another process"

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from pt4al.base import processes
-from pt4al.base.console import UserError
+from pt4al.base.console import UserError, printable
 from pt4al.data.ids import SUFFIXES
 from pt4al.data.listing import folders_in, images_below, images_in
 from pt4al.person.labels import FILE_COLUMNS, Find, LabelFile, clean, decoded, image_columns, is_path
@@ -96,9 +95,8 @@ def read_folders(root: Path) -> Iterator[Claim]:
         )
     above = {folder.relative_to(root).parts[0] for folder in folders if folder.parent != root}
     if above := sorted(name for name in above if name.lower() not in SPLITS):
-        processes.say(
-            f"no classes, as they hold folders alone: {', '.join(above[:5])} ({len(above)} in {root})"
-        )
+        names = ", ".join(above[:5])
+        print(printable(f"no classes, as they hold folders alone: {names} ({len(above)} in {root})"))
     for folder in folders:
         for path in images_below(folder):
             yield Claim(str(path), path.relative_to(folder).as_posix(), clean(folder.name), copy=path)

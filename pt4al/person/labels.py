@@ -16,6 +16,7 @@ Mac and a key typed elsewhere spell the same umlaut differently.
 import contextlib
 import csv
 import difflib
+import errno
 import io
 import re
 import unicodedata
@@ -28,12 +29,13 @@ from typing import NamedTuple
 import filelock
 
 from pt4al.base.console import UserError, printable
-from pt4al.base.files import hashed, write_bytes, write_lines
+from pt4al.base.files import hashed, take_lock, write_bytes, write_lines
 from pt4al.data.ids import SUFFIXES, by_path
 
 UNSURE = "?"
 FILE_COLUMNS = ("file_name", "filename", "image", "image_id", "id", "path")
 DELIMITERS = (",", ";", "\t")
+PATIENCE = 5.0  # seconds until it is said who waits for whom
 
 # Which image of the pool a text names: its id key; empty where it names one, but which is not clear; None
 # where it names none.
@@ -404,9 +406,32 @@ class LabelFile:
         self.changed = False
 
 
-def locked(folder: Path) -> contextlib.AbstractContextManager[object]:
-    """Hold FOLDER/labels.csv and FOLDER/classes.txt: other programs of ours wait meanwhile."""
-    return filelock.FileLock(folder / ".labels.lock")
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold FOLDER/labels.csv and FOLDER/classes.txt: other programs of ours wait meanwhile.
+
+    Raises:
+        UserError: nothing can be written there.
+    """
+    path = folder / ".labels.lock"
+    try:
+        try:
+            lock = take_lock(path, PATIENCE)
+        except filelock.Timeout:
+            print(printable(f"waiting for {path}, which another program holds: end or resume it"), flush=True)
+            lock = take_lock(path, -1)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        raise UserError(
+            f"{folder} cannot be written ({error.strerror}): fill in to_label.csv of the run instead, or "
+            f"make a folder OWN with a link to its images (ln -s {folder.resolve()}/pool OWN/pool) and give "
+            "--data-dir OWN"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager

@@ -1,12 +1,18 @@
-"""Checkpoints are whole, or refused."""
+"""Checkpoints are whole, or refused; files and locks can be shared."""
 
+import errno
+import fcntl
 import io
+import os
 import random
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import Timeout
+from shell import user_error
 
 from pt4al.base import files
 from pt4al.base.files import load_checkpoint
@@ -83,3 +89,41 @@ def test_a_tiny_number_is_not_written_as_zero(tmp_path: Path):
 def test_lines_that_an_editor_saved(tmp_path: Path):
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfa/\xff.png\r\nb.png")
     assert files.read_lines(tmp_path / "a.txt") == ["a/\udcff.png", "b.png"]
+
+
+# --- files and locks that several accounts use
+
+
+@pytest.fixture
+def umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.parametrize("mode", [0o664, 0o600, 0o444])
+def test_a_file_that_is_replaced_keeps_its_mode(tmp_path: Path, mode: int, umask: None):
+    path = tmp_path / "labels.csv"
+    files.write_text(path, "old")
+    assert path.stat().st_mode & 0o777 == 0o644
+    path.chmod(mode)
+    files.write_text(path, "new")
+    assert path.read_text() == "new" and path.stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o775, 0o2775, 0o777, 0o700])
+def test_who_may_write_in_a_folder_may_take_its_lock(tmp_path: Path, mode: int, umask: None):
+    tmp_path.chmod(mode)
+    with files.take_lock(tmp_path / ".lock", 0):
+        assert (tmp_path / ".lock").stat().st_mode & 0o777 == mode & 0o666
+        with pytest.raises(Timeout):
+            files.take_lock(tmp_path / ".lock", 0)
+
+
+def test_a_disk_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with user_error(str(tmp_path), os.strerror(errno.ENOLCK), "another disk", "local_lock"):
+        files.lock_folder(tmp_path)

@@ -2,10 +2,14 @@
 cannot be used is named in one line."""
 
 import csv
+import errno
 import io
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
@@ -22,6 +26,7 @@ from pt4al.person.labels import (
     below_pool,
     editing,
     finder,
+    locked,
     read_classes,
 )
 
@@ -164,6 +169,79 @@ def test_the_column_that_names_images_is_the_one_with_images_of_the_pool(tmp_pat
         path.write_text(f"id,{name},label\n1,x/3.png,a\n2,4.png,b\n")
         with user_error("labels.csv line 2", "'1' (id)", f"'x/3.png' ({name})", "file_name"):
             read_answers([path], numbered, ())
+
+
+def label(folder: Path) -> None:
+    with editing(folder) as file:
+        file.answer("pool/a.jpg", "cat")
+
+
+def test_who_waits_for_another_program_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("pt4al.person.labels.PATIENCE", 0.1)
+    with ThreadPoolExecutor() as pool, locked(tmp_path):
+        other = pool.submit(label, tmp_path)
+        while not (told := capsys.readouterr().out):
+            time.sleep(0.01)
+        says(told, str(tmp_path / ".labels.lock"), "waiting")
+        assert not other.done()
+    assert (tmp_path / "labels.csv").read_text() == "file_name,label\npool/a.jpg,cat\n"
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_a_folder_that_cannot_be_written_is_told_with_what_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+):
+    def take_lock(path: Path, _: float) -> None:
+        raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr("pt4al.person.labels.take_lock", take_lock)
+    with (
+        user_error(str(tmp_path), os.strerror(number), "to_label.csv", f"ln -s {tmp_path}/pool"),
+        editing(tmp_path),
+    ):
+        pass
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder that every account can reach, as it cannot tmp_path."""
+    with TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two other accounts")
+def test_two_accounts_of_a_group_label_in_one_folder(shared: Path):
+    folder = shared / "photos"
+    folder.mkdir()
+    os.chown(folder, 1001, 2000)
+    folder.chmod(0o2775)
+    (folder / "labels.csv").write_text("file_name,label\n")
+    (folder / "labels.csv").chmod(0o664)
+    LabelFile(folder / "labels.csv")  # loads what they may not read where Python lies
+
+    def labels_as(uid: int, file: str) -> None:
+        if not (pid := os.fork()):
+            status = 1
+            try:
+                os.setgroups([2000])
+                os.setgid(uid)
+                os.setuid(uid)
+                os.umask(0o022)
+                with editing(folder) as table:
+                    table.answer(file, "cat")
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitpid(pid, 0)[1] == 0
+
+    for uid, file in ((1001, "pool/a.jpg"), (1002, "pool/b.jpg"), (1001, "pool/c.jpg")):
+        labels_as(uid, file)
+        assert (folder / "labels.csv").stat().st_uid == uid
+    assert (folder / "labels.csv").stat().st_mode & 0o777 == 0o664
+    assert len((folder / "labels.csv").read_text().splitlines()) == 4
 
 
 FIELDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=5)
