@@ -19,12 +19,14 @@ import  adds what FILE_OR_FOLDER says to PHOTOS/labels.csv. It may be
 export  makes OUT of what is labeled, for --dataset folder --data-dir OUT and
         for Hugging Face: hard links, or copies where there can be none. Its
         test set is what RUN has drawn to test by, else PHOTOS/test/CLASS/*;
-        without --run what was drawn is in OUT/train with the others.
+        without --run what was drawn is in OUT/train with the others. Answers in
+        RUN/to_label.csv count with --run alone.
         Left out: no label, `?`, and where annotators disagree.
 
 Reads:  PHOTOS/pool/**, PHOTOS/labels.csv, PHOTOS/classes.txt
         import: FILE_OR_FOLDER
-        export: PHOTOS/test/CLASS/*, RUN/to_label.csv, RUN/labeled/test.txt
+        export: PHOTOS/test/CLASS/*, RUN/to_label.csv, RUN/labeled/test.txt,
+        RUN/config.json
 Writes: import: PHOTOS/labels.csv
         export: OUT/train/CLASS/*, OUT/test/CLASS/*, OUT/metadata.csv
 Run:    python utils/convert_labels.py import project-1.json --data-dir PHOTOS
@@ -47,7 +49,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pt4al.base.console import Parser, UserError, run_script
-from pt4al.base.files import sha256_of, write_csv
+from pt4al.base.files import read_json, sha256_of, write_csv
 from pt4al.data.ids import by_path
 from pt4al.data.listing import folders_in, images_below, what_is_left_out
 from pt4al.person.agreement import read_answers
@@ -356,14 +358,15 @@ def take_out(options: argparse.Namespace) -> None:
 
 
 def read_drawn(run: Path, pool: Pool) -> set[int]:
-    """Positions of the images that a run has drawn to test by; none where it tests by PHOTOS/test."""
-    path = run / "labeled" / "test.txt"
-    if not run.is_dir():
+    """Positions of the images that a run has drawn to test by; none where it has drawn none."""
+    path, record = run / "labeled" / "test.txt", run / "config.json"
+    if not any(x.exists() for x in (path.parent, record, run / "to_label.csv")):
         raise UserError(f"{run} is not a run folder: give --run runs/EXPERIMENT/RUN")
-    if not path.exists() and (pool.photos / "test").is_dir():
-        return set()
     if not path.exists():
-        raise UserError(f"{path} is not there: this run has drawn no test set; leave out --run")
+        content = read_json(record) if record.exists() else {}
+        if isinstance(content, dict) and content.get("parameters", {}).get("test_labels"):
+            raise UserError(f"{path} is not there: it names the images that {run} has drawn to test by")
+        return set()
     drawn = set()
     for line in filter(str.strip, decoded(path).splitlines()):
         if (i := pool.by_path(line.strip())) is None:
@@ -424,12 +427,17 @@ def building(out: Path, photos: Path) -> Iterator[Path]:
         raise UserError(f"{out} is there already, and no empty folder: name another")
     near = next(folder for folder in out.parents if folder.exists())
     part = near / f".{out.name}.part"
-    if part.exists():
+    mark = part / ".pt4al-export"  # what bears it is ours to remove
+    if mark.is_file():
         shutil.rmtree(part)
+    elif part.is_symlink() or (part.exists() and (not part.is_dir() or any(part.iterdir()))):
+        raise UserError(f"{part} is in the way, and not of an export: move it away")
     try:
-        part.mkdir()
+        part.mkdir(exist_ok=True)
+        mark.touch()
         yield part
         out.parent.mkdir(parents=True, exist_ok=True)
+        mark.unlink()
         part.rename(out)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
@@ -467,7 +475,7 @@ def main() -> None:
     add = out.add_argument
     add("out", type=Path, metavar="OUT", help="a new or empty folder")
     add("--data-dir", type=Path, required=True, metavar="PHOTOS", help="the folder with pool/")
-    add("--run", type=Path, metavar="RUN", help="the run that has drawn the test set")
+    add("--run", type=Path, metavar="RUN", help="its answers count, and its test set if it has drawn one")
     options = parser.parse_args()
     (bring_in if options.action == "import" else take_out)(options)
 

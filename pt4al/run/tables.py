@@ -68,7 +68,9 @@ def wilson(accuracy: float, n: int) -> tuple[float, float]:
     p, z = accuracy / 100, 1.959963984540054
     center = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
-    return 100 * max(center - half, 0.0), 100 * min(center + half, 1.0)
+    # At the ends it is exact, where rounding leaves 1e-15 or less than 100.
+    low, high = max(center - half, 0.0) if p > 0 else 0.0, min(center + half, 1.0) if p < 1 else 1.0
+    return 100 * low, 100 * high
 
 
 def write_labeled(folder: Path, cycle: int, picks: Sequence[int], pool: "Images") -> None:

@@ -540,6 +540,8 @@ def test_wilson_intervals():
         (1, 29, 0.61, 17.18),
     ):
         assert wilson(100 * hits / n, n) == pytest.approx((low, high), abs=0.006)
+    for n in range(1, 500):
+        assert wilson(0.0, n)[0] == 0.0 and wilson(100.0, n)[1] == 100.0
 
 
 # --- classes

@@ -680,6 +680,14 @@ def test_answers_in_the_list_of_a_run_count_with_that_run(photos: Path, tmp_path
     }
 
 
+def test_answers_in_the_list_of_a_run_that_tests_by_nothing_count(photos: Path, tmp_path: Path):
+    label(photos, {"one.png": "a"})
+    record(tmp_path, test_labels=0)
+    (tmp_path / "r/to_label.csv").write_text("file_name,label\npool/two.png,b\npool/001.png,\n")
+    says(convert(tmp_path, "export", "out", "--run", "r"), "note: ", "OUT/test/CLASS/*")
+    assert set(tree(tmp_path / "out")) == {"train/a/one.png", "train/b/two.png", "metadata.csv"}
+
+
 def test_a_class_counts_before_a_doubt_of_the_same_person(photos: Path, tmp_path: Path):
     label(photos, {"one.png": "a", "two.png": "?"})
     draw(photos / "test/a/x.png", 0)
@@ -778,7 +786,8 @@ BAD_EXPORTS: list[tuple[dict[str, str], Make, str, tuple[str, ...]]] = [
     ({"one.png": "?", "two.png": "", "nowhere.png": "a"}, lambda folder: None, "out", ("photos/labels.csv", "label")),
     ({"one.png": "catt"}, text("photos/classes.txt", "cat\ndog\n"), "out", ("'catt'", "classes.txt", "'cat'?")),
     (GIVEN, lambda folder: None, "out --run nowhere", ("nowhere", "--run")),
-    (GIVEN, lambda folder: (folder / "r").mkdir(), "out --run r", ("r/labeled/test.txt",)),
+    (GIVEN, lambda folder: (folder / "r").mkdir(), "out --run r", ("r ", "run folder", "--run")),
+    (GIVEN, lambda folder: record(folder, test_labels=40), "out --run r", ("r/labeled/test.txt", "r ")),
     (GIVEN, lambda folder: test_list(folder, "pool/gone.png\n"), "out --run r",
      ("r/labeled/test.txt", "pool/gone.png", "photos/pool")),
     (GIVEN, lambda folder: test_list(folder, "\n"), "out --run r", ("r/labeled/test.txt", "image")),
@@ -792,6 +801,11 @@ def test_list(folder: Path, lines: str) -> None:
 
 
 test_list.__test__ = False
+
+
+def record(folder: Path, **parameters: object) -> None:
+    (folder / "r").mkdir()
+    (folder / "r/config.json").write_text(json.dumps({"parameters": parameters}))
 
 
 def broken(folder: Path, name: str) -> None:
@@ -808,6 +822,18 @@ def test_a_bad_export_is_one_line_and_leaves_nothing(
     make(tmp_path)
     refuse(tmp_path, f"export {words}", *parts)
     assert not list(tmp_path.rglob(".*.part"))
+
+
+@pytest.mark.parametrize("make", [
+    lambda folder: draw(folder / ".out.part/mine.png", 0), text(".out.part", "mine"),
+    lambda folder: (folder / ".out.part").symlink_to("photos"),
+])  # fmt: skip
+def test_what_an_export_would_build_in_is_not_the_users(
+    photos: Path, tmp_path: Path, make: Make, refuse: Callable[..., None]
+):
+    label(photos, GIVEN)
+    make(tmp_path)
+    refuse(tmp_path, "export out", ".out.part", "move it away")
 
 
 @pytest.mark.parametrize("reason", [Stopped(signal.SIGTERM), OSError(errno.ENOSPC, "full"), MemoryError()])
