@@ -11,7 +11,7 @@
 # --arms             only these of the arms, which are a table in this file (default: all)
 # --pretext-images   the same images with shortcuts removed: needed by own-pretext and cold-typiclust, until
 #                    runs/study-pretext/kept is there
-# after --           fields as in config.py, for all runs: a shorter schedule to try it
+# after --           fields as in config.py, for all runs: a shorter schedule to try it; not what arms differ by
 #
 # Seeds are the outer loop: stopped after a seed, the study is whole. The same command skips finished runs and
 # resumes interrupted ones. Several machines that share this folder take an arm each, as the tasks of a Slurm
@@ -97,11 +97,19 @@ while [[ $# -gt 0 ]]; do
     esac
 done
 fields=("$@")
+# What the arms differ by, and what this file itself gives.
+fixed=' strategy candidates first-pick sort init cold-start-batch cycles seed experiment run-name dataset'
+fixed+=' data-dir losses '
+for field in ${fields[@]+"${fields[@]}"}; do
+    name=${field#--} name=${name%%=*} name=${name//_/-}
+    [[ $field != --* || $fixed != *" $name "* ]] ||
+        fail "$field after -- would change what an arm is under the arm's name: change ARMS in study.sh"
+done
 [[ -d $images/train ]] || fail "IMAGES is '$images': it must hold train/CLASS/* and test/CLASS/* (see --help)"
 [[ -f $losses ]] || fail "--losses is '$losses': it must be a loss file"
 [[ -z $treated || -d $treated/train ]] || fail "--pretext-images is '$treated': it must hold train/CLASS/*"
-[[ $seeds =~ ^[0-9]+(\ [0-9]+)*$ && -z $(tr ' ' '\n' <<<"$seeds" | sort | uniq -d) ]] ||
-    fail "--seeds is '$seeds': it must be whole numbers, each once"
+[[ $seeds =~ ^(0|[1-9][0-9]*)(\ (0|[1-9][0-9]*))*$ && -z $(tr ' ' '\n' <<<"$seeds" | sort | uniq -d) ]] ||
+    fail "--seeds is '$seeds': it must be whole numbers, each once and without leading zeros"
 [[ $jobs =~ ^(0|[1-9][0-9]*)$ ]] || fail "--jobs is '$jobs': it must be a whole number"
 every=$(awk 'NF > 2 && $1 != "name" { print $1 }' <<<"$ARMS")
 for arm in $arms; do

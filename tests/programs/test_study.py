@@ -253,7 +253,15 @@ def test_a_failed_arm_is_named_and_the_others_go_on(project: Path):
         ("images --losses", "--losses needs a value"),
         ("images --losses nowhere", "--losses is 'nowhere'"),
         ("images --losses losses.txt --seeds x", "--seeds is 'x'"),
+        ("images --losses losses.txt --seeds 08", "--seeds is '08'"),
+        ("images --losses losses.txt --seeds '3 03'", "--seeds is '3 03'"),
         ("images --losses losses.txt --jobs -1", "--jobs is '-1'"),
+        (
+            "images --losses losses.txt -- --epochs 2 --strategy random --candidates all",
+            "--strategy after --",
+        ),
+        ("images --losses losses.txt -- --first_pick=random", "--first_pick=random after --"),
+        ("images --losses losses.txt -- --cycles 3", "--cycles after --"),
         ("images --losses losses.txt --arms pt5al", "arm 'pt5al' is unknown"),
         ("images --losses losses.txt --sort shuffled", "unknown flag --sort"),
         ("images --losses losses.txt --pretext-images nowhere", "--pretext-images is 'nowhere'"),
@@ -265,7 +273,7 @@ def test_bad_input_of_the_study(tmp_path: Path, command: str, said: str):
     (tmp_path / "losses.txt").touch()
     script = shutil.copy(ROOT / "study/study.sh", tmp_path / "project/study")
     done = subprocess.run(
-        [script, *command.split()], cwd=tmp_path, capture_output=True, text=True, check=False
+        [script, *shlex.split(command)], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
     assert [x.name for x in (tmp_path / "project").iterdir()] == ["study"]
