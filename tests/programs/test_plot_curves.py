@@ -17,6 +17,7 @@ from pt4al.run.curves import aulc
 
 PLOT = load_program("plot_curves")
 RUN = "runs/digits-seed0/main-confidence"
+NOTEBOOK = "module://matplotlib_inline.backend_inline"  # not in requirements-test.txt
 
 
 @pytest.fixture
@@ -38,7 +39,8 @@ def plot(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Figure:
 
 def test_a_run_is_drawn_and_printed(finished: Path, tmp_path: Path):
     source = finished / RUN
-    done = run(tmp_path, "utils/plot_curves.py", str(source), "--out", "a/b.png", "--title", "A title")
+    flags = ["--out", "a/b.png", "--title", "A title"]
+    done = run(tmp_path, "utils/plot_curves.py", str(source), *flags, MPLBACKEND=NOTEBOOK)
     assert done.stdout.splitlines()[-1] == "a/b.png" and is_picture(tmp_path / "a/b.png", 1000)
     table = rows(source / "cycles.csv")
     best, last = ([float(row[f"{kind}_accuracy"]) for row in table] for kind in ("best", "last"))
@@ -199,7 +201,7 @@ def test_names_that_no_picture_can_have(
 def test_every_batch_is_drawn(finished: Path, tmp_path: Path):
     (tmp_path / "loss").symlink_to(finished / "loss")
     flags = ["digits", *TINY, "--title", "Digits"]
-    run(tmp_path, "utils/show_batches.py", *flags, "--out", "batches.png")
+    run(tmp_path, "utils/show_batches.py", *flags, "--out", "batches.png", MPLBACKEND=NOTEBOOK)
     assert is_picture(tmp_path / "batches.png", 1000)
     done = run(tmp_path, "utils/show_batches.py", *flags, "--out", "x.foo", status=2)
     assert len(done.stderr.splitlines()) == 1 and "x.foo" in done.stderr
