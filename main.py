@@ -23,7 +23,11 @@ Run:     python main.py digits                 about a minute on 2 CPU cores
                                                the random baseline: no batches
 """
 
+import sys
 from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # for python -P, too
 
 from loader import READERS, load_images
 from pt4al.base import processes

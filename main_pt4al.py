@@ -13,7 +13,11 @@ Run:     python main_pt4al.py digits       a few seconds on 2 CPU cores
                                            from the whole pool
 """
 
+import sys
 from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # for python -P, too
 
 from loader import READERS, load_images
 from pt4al.base import processes

@@ -13,11 +13,14 @@ Run:     python make_batches.py digits     a few seconds
                                            the released code's batches
 """
 
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # for python -P, too
 
 from config import Config
 from loader import READERS, key_rule, load_images

@@ -11,6 +11,11 @@ Run:     python rotation.py digits     about a minute on 2 CPU cores
          python rotation.py            CIFAR-10 as in the paper, on a GPU
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # for python -P, too
+
 from config import Config
 from loader import READERS, load_images
 from pt4al.base import processes

@@ -46,7 +46,7 @@ for ((seed = 0; seed < seeds; seed++)); do
     step main_pt4al.py "${arguments[@]}"
     step main_pt4al.py "${arguments[@]}" --first-pick random
     step whole_dataset.py "${arguments[@]}"
-    { read -r experiment; read -r strategy; } < <(cd "$root" && python -c '
+    { read -r experiment; read -r strategy; } < <(PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} python -c '
 from pt4al.run.command_line import from_command_line
 config = from_command_line("")
 print(config.experiment_name, config.strategy, sep="\n")' "${arguments[@]}")

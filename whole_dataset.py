@@ -9,6 +9,11 @@ Writes:  checkpoint/EXP/whole-dataset/main_0.pth
 Run:     python whole_dataset.py digits    about a minute on 2 CPU cores
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # for python -P, too
+
 from loader import READERS, load_images
 from pt4al.base import processes
 from pt4al.base.console import run_script

@@ -54,10 +54,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ["MPLBACKEND"] = "agg"  # as in pt4al/base/pictures.py
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from pt4al.base.console import Parser, UserError, printable, run_script
 from pt4al.base.files import write_csv

@@ -8,16 +8,19 @@ Writes:  RUN/curves.png
 Run:     python utils/plot_curves.py runs/cifar10-seed0/main-confidence
 """
 
+import os
 import sys
 from collections import Counter
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import LogFormatter, MaxNLocator
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ["MPLBACKEND"] = "agg"  # as in pt4al/base/pictures.py
+
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from pt4al.base.console import Parser, UserError, run_script, say
 from pt4al.base.files import read_lines
@@ -127,7 +130,7 @@ def draw_class_mix(axis: Axes, picks: list[Counter[str | None]]) -> None:
     """How many images of each class every cycle chose, stacked."""
     names = sort_classes(set().union(*picks) - {UNSURE})
     few = len(names) <= 10
-    colors = matplotlib.colormaps["tab10" if few else "turbo"]
+    colors = colormaps["tab10" if few else "turbo"]
     looks = {
         name: (drawable(name), colors(i if few else i / (len(names) - 1))) for i, name in enumerate(names)
     }

@@ -1,8 +1,13 @@
 """Figures of the programs that draw: text is text in any script, and files appear whole or not at all."""
 
 import io
+import os
 import warnings
 from pathlib import Path
+
+# No figure needs a window, and the backend that a notebook names may not be installed here: matplotlib would
+# end at its import.
+os.environ["MPLBACKEND"] = "agg"
 
 import matplotlib
 from matplotlib import font_manager

@@ -30,11 +30,11 @@ LIMITS = {
 }
 
 
-def from_command_line(description: str, options: type[C] = Config, **choices: Iterable[str]) -> C:
+def from_command_line(description: str | None, options: type[C] = Config, **choices: Iterable[str]) -> C:
     """The configuration that `sys.argv` asks for, checked. Ends with status 0 after --help and --version.
 
     Args:
-        description: the script's header, for --help.
+        description: the script's header, for --help; None under `python -OO`.
         options: Config, or a class that extends it by the options of one program.
         choices: the values that a field may have, where its type does not tell.
 
@@ -164,7 +164,9 @@ def choices_of(f: Field, choices: Choices) -> list[Any]:
 # --- help
 
 
-def help_page(description: str, options: type[Config], preset: str, script: str, choices: Choices) -> str:
+def help_page(
+    description: str | None, options: type[Config], preset: str, script: str, choices: Choices
+) -> str:
     """The script's header as it stands in its file; a table of the fields that it uses, by group, with
     their values in the preset; the names of the others."""
     width = min(max(shutil.get_terminal_size().columns, 60), 120)
@@ -179,7 +181,7 @@ def help_page(description: str, options: type[Config], preset: str, script: str,
 
     lines = [
         f"usage: python {os.path.relpath(sys.argv[0])} [PRESET] [--field value ...]\n",
-        f"{description.strip()}\n",
+        f"{(description or '').strip()}\n",
         paragraph(
             f"PRESET is one of {listed(PRESETS)}. The values below are those of {preset}. "
             "Give --field for yes, --no-field for no."

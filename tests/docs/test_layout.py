@@ -1,6 +1,7 @@
 """Arrows go down only: a file imports files of lower floors, and of its own part; nothing imports in a circle."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,21 @@ def test_programs_are_programs():
     for path in FILES:
         if part_of(module_of(path)) in ("utils", "bench"):
             assert '\nif __name__ == "__main__":\n' in path.read_text(), path
+
+
+def test_programs_find_the_project_by_themselves():
+    """`python -P`, PYTHONSAFEPATH and `python -I` do not look beside the script."""
+    for path in FILES:
+        if FLOOR[part_of(module_of(path))] == 0:
+            before, _, after = path.read_text().partition("\nsys.path.insert(0, str(Path(__file__)")
+            imported = [x for x in OURS if re.search(rf"^(from|import) {x}\b", before, re.M)]
+            assert after and not imported, path
+
+
+def test_a_script_without_docstrings_and_paths():
+    start = [sys.executable, "-I", "-OO", str(ROOT / "main_pt4al.py"), "--help"]
+    done = subprocess.run(start, env=environment(), capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: ") and "--cold-start-batch" in done.stdout
 
 
 def loads_torch(program: str) -> bool:

@@ -77,7 +77,9 @@ def test_runs_become_a_picture_and_a_table(tmp_path: Path):
         make_run(tmp_path / "runs/s0/main-random", [40, 50, 60]),
         make_run(tmp_path / "runs/s0/whole-dataset", [95]),
     ]
-    done = run(tmp_path, "utils/generate_acc_curves.py", *map(str, runs), "--out", "curves.png")
+    backend = "module://matplotlib_inline.backend_inline"  # of a notebook
+    flags = ["--out", "curves.png"]
+    done = run(tmp_path, "utils/generate_acc_curves.py", *map(str, runs), *flags, MPLBACKEND=backend)
     assert is_picture(tmp_path / "curves.png", 800) and not done.stderr
     table = {(row["method"], row["labels"]): row for row in rows(tmp_path / "curves.csv")}
     first, last = table["main-confidence", "10"], table["main-confidence", "30"]
