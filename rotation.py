@@ -16,11 +16,13 @@ from loader import READERS, load_images
 from pt4al.base import processes
 from pt4al.base.console import UserError, run_script
 from pt4al.base.files import load_checkpoint, lock_folder
+from pt4al.data.images import Images
 from pt4al.data.transforms import normalization
 from pt4al.method.pretext import ROTATIONS, rotation_task
 from pt4al.method.shortcuts import check_pretext
 from pt4al.method.strategies import FIRST_PICKS, STRATEGIES
 from pt4al.run.command_line import from_command_line
+from pt4al.run.pictures import changes
 from pt4al.run.record import check_record, compare, make_record
 from pt4al.run.run_folder import RunFolder
 from pt4al.train.network import describe, fresh_network
@@ -37,7 +39,7 @@ def main() -> None:
     best, inputs = config.checkpoint_dir / "rotation.pth", {"data": description["data"]}
 
     with RunFolder(config, "rotation.py", "rotation") as run:
-        processes.from_main(lambda: claim_weights(config, run.name, inputs))
+        processes.from_main(lambda: claim_weights(config, run.name, inputs, pool))
         run.open(inputs, pool)
         if not run.state.finished:
             train_cycle(net, rotation_task(config, pool, mean, std), run)
@@ -56,7 +58,7 @@ def main() -> None:
             processes.say(f"{run.tables} is finished, {best} stands; --restart starts over")
 
 
-def claim_weights(config: Config, run_name: str, inputs: dict[str, str]) -> None:
+def claim_weights(config: Config, run_name: str, inputs: dict[str, str], pool: Images) -> None:
     """Lock the experiment's rotation.pth, and refuse if another run owns it. --restart deletes it, and
     replaces released weights that were put in its place.
 
@@ -86,7 +88,8 @@ def claim_weights(config: Config, run_name: str, inputs: dict[str, str]) -> None
         )
     else:
         ours = make_record(config, "rotation.py", run_name, inputs)
-        compare(check_record(record, path), ours, path, "--experiment")
+        known = check_record(record, path)
+        compare(known, ours, path, "--experiment", changes(config, known["inputs"], {"data": pool}))
 
 
 if __name__ == "__main__":

@@ -75,6 +75,7 @@ class Learner:
         inputs = {"data": data, "test_data": test.fingerprint(), **(made_from or {})}
         if self.pretext:
             inputs["pretext"] = self.pretext.digest
+        run.test = test
         resumed = run.open(inputs, pool)
         if common := len(pool.pixel_hashes() & test.pixel_hashes()):
             processes.say(f"warning: {common} images of the pool are in the test set too, pixel for pixel")

@@ -18,6 +18,7 @@ from pt4al.base import processes
 from pt4al.base.console import Stopped, UserError
 from pt4al.base.files import load_checkpoint, lock_folder, read_json, save_checkpoint, write_json
 from pt4al.data.images import Images
+from pt4al.run.pictures import changes, note_images
 from pt4al.run.record import Record, check_record, compare, environment, make_record
 from pt4al.run.state import State, from_content, to_content
 from pt4al.run.tables import Seconds, read_seconds, table_files, write_labeled, write_tables
@@ -47,6 +48,7 @@ class RunFolder:
         self.seconds: Seconds = {}
         self.record: Record = {}
         self.pool: Images | None = None
+        self.test: Images | None = None  # set before `open` by who tests
 
     def __enter__(self) -> "RunFolder":
         """Hold the folder until this process ends.
@@ -83,7 +85,13 @@ class RunFolder:
         self.pool = pool
         self.record, state = processes.from_main(lambda: self._open(inputs))
         self.state = state or State()
+        note_images(self.config, *self._images().values())
         return state is not None
+
+    def _images(self) -> dict[str, Images]:
+        """By the names of their hashes."""
+        images = {"data": self.pool, "test_data": self.test}
+        return {name: split for name, split in images.items() if split is not None}
 
     def _open(self, inputs: dict[str, Any]) -> tuple[Record, State | None]:
         ours = make_record(self.config, self.script, self.name, inputs)
@@ -101,7 +109,7 @@ class RunFolder:
                 "--run-name, or delete it with --restart"
             )
         for record in known:
-            compare(record, ours, self.tables)
+            compare(record, ours, self.tables, images=changes(self.config, record["inputs"], self._images()))
         for code in {record["code"] for record in known} - {ours["code"]}:
             processes.say(
                 f"note: {self.tables} was begun by version {code} of this code, this is {ours['code']}"
