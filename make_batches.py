@@ -84,7 +84,9 @@ def write_batches(
     files = batch_files(folder)
     if note.exists() and not config.restart:
         known, written = read_note(note)
-        compare(known, record, folder, "--experiment", changes(config, known["inputs"], images))
+        compare(
+            known, record, folder, "--experiment", changes(config, known["inputs"], record["inputs"], images)
+        )
         found = {path.name: sha256_of(path) for path in files}
         if changed := [name for name in found if written and written.get(name) != found[name]]:
             raise UserError(
@@ -99,7 +101,7 @@ def write_batches(
             "another --experiment"
         )
     write_json(note, {**record, "files": {}})  # not finished yet
-    note_images(config, *images.values())
+    note_images(config, record["inputs"], images)
     given = Path(config.losses).resolve() if config.losses else None
     if given != (folder / "rotation_loss.txt").resolve():  # what was given stays as it is
         write_lines(folder / "rotation_loss.txt", lines)

@@ -89,7 +89,7 @@ def claim_weights(config: Config, run_name: str, inputs: dict[str, str], pool: I
     else:
         ours = make_record(config, "rotation.py", run_name, inputs)
         known = check_record(record, path)
-        compare(known, ours, path, "--experiment", changes(config, known["inputs"], {"data": pool}))
+        compare(known, ours, path, "--experiment", changes(config, known["inputs"], inputs, {"data": pool}))
 
 
 if __name__ == "__main__":

@@ -126,9 +126,10 @@ def load_pretext(config: Config, pool: Images) -> Pretext:
     mean, std = normalization(config, pool)
     net = fresh_network(config, ROTATIONS, 0, pool.device)
     with hashed(path) as digest:
+        description = describe(config, pool, ROTATIONS, mean, std)
         checkpoint = load_weights(
-            path, net, describe(config, pool, ROTATIONS, mean, std),
-            lambda was: changes(config, {"data": was}, {"data": pool}, "rotation.py"),
+            path, net, description,
+            lambda was: changes(config, {"data": was}, description, {"data": pool}, "rotation.py"),
         )  # fmt: skip
     check_weights_record(config, checkpoint, path)
     constants = checkpoint.get("mean", mean), checkpoint.get("std", std)

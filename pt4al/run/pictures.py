@@ -30,28 +30,31 @@ def listed(images: Images) -> list[str]:
     ]
 
 
-def note_images(config: Config, *splits: Images) -> None:
-    """Write the lists of these images, unless they are there."""
+def note_images(config: Config, inputs: dict[str, Any], now: dict[str, Images]) -> None:
+    """Write the lists of these images, unless they are there; `inputs` holds their hashes by name."""
     if config.dataset in FILES and processes.is_main():
-        for images in splits:
-            path = list_path(config, images.fingerprint())
+        for name, images in now.items():
+            path = list_path(config, inputs[name])
             if len(images) and not path.exists():
                 write_lines(path, listed(images))
 
 
-def changes(config: Config, was: dict[str, Any], now: dict[str, Images], script: str = "this script") -> str:
+def changes(
+    config: Config, was: dict[str, Any], inputs: dict[str, Any], now: dict[str, Images],
+    script: str = "this script",
+) -> str:  # fmt: skip
     """What has become of the images that something was made from, and what to do; empty if they are the same,
     or no files.
 
     Args:
-        was: hashes by name: `data`, `test_data`; others are left alone.
+        was, inputs: their hashes then and now by name, `data` and `test_data`; others are left alone.
         now: the images that are there now, by the same names.
         script: what is to be started over.
     """
     told = []
     for name, images in now.items():
         digest = was.get(name)
-        if config.dataset in FILES and isinstance(digest, str) and digest != images.fingerprint():
+        if config.dataset in FILES and isinstance(digest, str) and digest != inputs[name]:
             what = "images of the pool" if name == "data" else "test images"
             told.append(f"{what}: {difference(config, digest, images)}")
     if not told:

@@ -85,7 +85,7 @@ class RunFolder:
         self.pool = pool
         self.record, state = processes.from_main(lambda: self._open(inputs))
         self.state = state or State()
-        note_images(self.config, *self._images().values())
+        note_images(self.config, inputs, self._images())
         return state is not None
 
     def _images(self) -> dict[str, Images]:
@@ -109,7 +109,12 @@ class RunFolder:
                 "--run-name, or delete it with --restart"
             )
         for record in known:
-            compare(record, ours, self.tables, images=changes(self.config, record["inputs"], self._images()))
+            compare(
+                record,
+                ours,
+                self.tables,
+                images=changes(self.config, record["inputs"], inputs, self._images()),
+            )
         for code in {record["code"] for record in known} - {ours["code"]}:
             processes.say(
                 f"note: {self.tables} was begun by version {code} of this code, this is {ours['code']}"
