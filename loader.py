@@ -14,10 +14,13 @@ Pixels of more than `memory_limit` bytes are mapped from a temporary file instea
 
 import hashlib
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import filelock
 import numpy as np
 import torch
 
@@ -198,7 +201,8 @@ def read_cifar(config: Config, split: str, memory_limit: int) -> Split:
 
     def fetch() -> None:
         try:
-            kind(config.data_dir, train=split == "train", download=True)
+            if not is_there(kind, config.data_dir):
+                download(kind, Path(config.data_dir))
         # No network, a full disk, or an archive that is not the real one.
         except (OSError, RuntimeError) as error:
             raise UserError(
@@ -214,6 +218,49 @@ def read_cifar(config: Config, split: str, memory_limit: int) -> Split:
     classes = [str(i) for i in range(len(data.classes))]
     pixels = resize_all(data.data, config.img_size, config.resize, memory_limit)
     return pixels, labels, names, classes
+
+
+def is_there(kind: Any, folder: Path | str) -> bool:
+    """Whether the files of a data set of torchvision (its class) are there, by their checksums."""
+    try:
+        kind(folder)
+    except RuntimeError:  # "Dataset not found or corrupted"
+        return False
+    return True
+
+
+def download(kind: Any, folder: Path) -> None:
+    """Fetch the archive of a data set of torchvision, unless it is there, and unpack it. Of runs that start
+    together one does so, and the others wait; an archive appears whole or not at all.
+
+    Raises:
+        UserError: the archive that is there is damaged; it stays.
+        OSError, RuntimeError: it cannot be fetched, or is not the real one.
+    """
+    from torchvision.datasets.utils import calculate_md5, download_url
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, archive = filelock.FileLock(folder / ".download.lock"), folder / kind.filename
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        processes.say(f"another run downloads {kind.filename} into {folder}: waiting for it")
+        lock.acquire()
+    try:
+        if is_there(kind, folder):
+            return
+        if not archive.exists():
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as part:
+                download_url(kind.url, part, kind.filename, kind.tgz_md5)
+                os.replace(Path(part, kind.filename), archive)
+        elif (found := calculate_md5(archive)) != kind.tgz_md5:
+            raise UserError(
+                f"{archive} is damaged, or cut short: its MD5 is {found}, not {kind.tgz_md5}; delete it to "
+                "have it downloaded again, or put a whole one there"
+            )
+        kind(folder, download=True)  # unpacks it
+    finally:
+        lock.release()
 
 
 def read_digits(config: Config, split: str, memory_limit: int) -> Split:

@@ -28,10 +28,12 @@ from pt4al.base import processes
 from pt4al.base.console import UserError, run_script
 from pt4al.base.files import hashed, lock_folder, sha256_of, write_csv, write_json, write_lines
 from pt4al.data.ids import class_of, sort_classes
+from pt4al.data.images import Images
 from pt4al.method.batches import batch_files, read_losses, read_note, sort_pool, split
 from pt4al.method.pretext import find_pretext, load_pretext, rotation_scores
 from pt4al.method.strategies import FIRST_PICKS, STRATEGIES
 from pt4al.run.command_line import from_command_line
+from pt4al.run.pictures import changes, note_images
 from pt4al.run.record import Record, compare, make_record
 
 CLASSES = "class_distribution.csv"
@@ -44,8 +46,10 @@ def main() -> None:
         with hashed(Path(config.losses)) as digest:
             losses, ids = read_losses(Path(config.losses), key_rule(config))
         inputs: dict[str, Any] = {"losses": digest}
+        images = {}
     else:
-        losses, ids, inputs = compute_losses(config, device)
+        losses, pool, inputs = compute_losses(config, device)
+        ids, images = pool.ids, {"data": pool}
     record = make_record(config, "make_batches.py", "", inputs)
     if config.losses:  # nothing else had a part in it
         names = ("sort", "num_batches", *(["seed"] if config.sort == "shuffled" else []))
@@ -54,11 +58,11 @@ def main() -> None:
         order = sort_pool(losses, config.sort, config.seed, config.num_batches)
         batches = split([ids[i] for i in order], config.num_batches)
         lines = [f"{loss}_{id_}" for loss, id_ in zip(losses, ids, strict=True)]
-        write_batches(config, record, lines, batches)
+        write_batches(config, record, lines, batches, images)
 
 
-def compute_losses(config: Config, device: torch.device) -> tuple[list[str], list[str], dict[str, Any]]:
-    """The loss of every pool image as text, its id, and the hashes of what it was computed from.
+def compute_losses(config: Config, device: torch.device) -> tuple[list[str], Images, dict[str, Any]]:
+    """The loss of every pool image as text, the pool, and the hashes of what it was computed from.
 
     The loss is the mean cross-entropy over the four turns, in float32, in eval mode, without
     augmentation.
@@ -69,19 +73,23 @@ def compute_losses(config: Config, device: torch.device) -> tuple[list[str], lis
     scores = rotation_scores(pretext.net, pool, pretext.mean, pretext.std, config)
     processes.say(f"{len(pool)} images, rotation accuracy {100 * scores[:, 1].mean():.2f} %")
     inputs = {"data": pool.fingerprint(), "weights": pretext.digest, "pretext_made_from": pretext.made_from}
-    return [str(loss) for loss in scores[:, 0].tolist()], pool.ids, inputs
+    return [str(loss) for loss in scores[:, 0].tolist()], pool, inputs
 
 
-def write_batches(config: Config, record: Record, lines: list[str], batches: list[list[str]]) -> None:
+def write_batches(
+    config: Config, record: Record, lines: list[str], batches: list[list[str]], images: dict[str, Images]
+) -> None:
     """Write loss/EXP/, or find that it stands already; what was made from anything else is
-    refused."""
+    refused. `images`: what was read, by the name of its hash."""
     folder = config.loss_dir
     lock_folder(folder)
     note = folder / "made_from.json"
     files = batch_files(folder)
     if note.exists() and not config.restart:
         known, written = read_note(note)
-        compare(known, record, folder, "--experiment")
+        compare(
+            known, record, folder, "--experiment", changes(config, known["inputs"], record["inputs"], images)
+        )
         found = {path.name: sha256_of(path) for path in files}
         if changed := [name for name in found if written and written.get(name) != found[name]]:
             raise UserError(
@@ -96,6 +104,7 @@ def write_batches(config: Config, record: Record, lines: list[str], batches: lis
             "another --experiment"
         )
     write_json(note, {**record, "files": {}})  # not finished yet
+    note_images(config, record["inputs"], images)
     given = Path(config.losses).resolve() if config.losses else None
     if given != (folder / "rotation_loss.txt").resolve():  # what was given stays as it is
         write_lines(folder / "rotation_loss.txt", lines)

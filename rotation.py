@@ -21,11 +21,13 @@ from loader import READERS, load_images
 from pt4al.base import processes
 from pt4al.base.console import UserError, run_script
 from pt4al.base.files import load_checkpoint, lock_folder
+from pt4al.data.images import Images
 from pt4al.data.transforms import normalization
 from pt4al.method.pretext import ROTATIONS, rotation_task
 from pt4al.method.shortcuts import check_pretext
 from pt4al.method.strategies import FIRST_PICKS, STRATEGIES
 from pt4al.run.command_line import from_command_line
+from pt4al.run.pictures import changes
 from pt4al.run.record import check_record, compare, make_record
 from pt4al.run.run_folder import RunFolder
 from pt4al.train.network import describe, fresh_network
@@ -42,7 +44,7 @@ def main() -> None:
     best, inputs = config.checkpoint_dir / "rotation.pth", {"data": description["data"]}
 
     with RunFolder(config, "rotation.py", "rotation") as run:
-        processes.from_main(lambda: claim_weights(config, run.name, inputs))
+        processes.from_main(lambda: claim_weights(config, run.name, inputs, pool))
         run.open(inputs, pool, best)
         if not run.state.finished:
             train_cycle(net, rotation_task(config, pool, mean, std), run)
@@ -61,7 +63,7 @@ def main() -> None:
             processes.say(f"{run.tables} is finished, {best} stands; --restart starts over")
 
 
-def claim_weights(config: Config, run_name: str, inputs: dict[str, str]) -> None:
+def claim_weights(config: Config, run_name: str, inputs: dict[str, str], pool: Images) -> None:
     """Lock the experiment's rotation.pth, and refuse if another run owns it. --restart
     replaces released weights that were put in its place.
 
@@ -89,8 +91,8 @@ def claim_weights(config: Config, run_name: str, inputs: dict[str, str]) -> None
             f"{path} was not written by this code, or is damaged: make_batches.py can use released weights "
             "as they are; --restart replaces them, --experiment takes another folder"
         )
-    ours = make_record(config, "rotation.py", run_name, inputs)
-    compare(check_record(record, path), ours, path, "--experiment")
+    ours, known = make_record(config, "rotation.py", run_name, inputs), check_record(record, path)
+    compare(known, ours, path, "--experiment", changes(config, known["inputs"], inputs, {"data": pool}))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pt4al.base.console import UserError
 from pt4al.base.files import read_json, read_lines, sha256_of
 from pt4al.data.ids import by_last_three
 from pt4al.data.images import Images
+from pt4al.run.pictures import difference
 from pt4al.run.record import Record, check_record
 from pt4al.train.seeding import generator
 
@@ -123,8 +124,8 @@ def find_batches(config: Config, pool: Images) -> tuple[list[list[int]], dict[st
         made_from = {**record["parameters"], **record["inputs"]}
         if (data := record["inputs"].get("data")) is not None and data != pool.fingerprint():
             processes.say(
-                f"warning: {folder} was made from other images than those of {config.data_dir} under the "
-                "same ids"
+                f"warning: {folder} was made from other images than those of {config.data_dir} now: "
+                f"{difference(config, data, pool)}"
             )
         changed = [name for name, digest in written.items() if files.get(name) != digest]
         if changed:
@@ -197,6 +198,7 @@ def read_batches(
     """
     batches: list[list[int]] = []
     seen: dict[int, str] = {}
+    gone: list[tuple[str, str]] = []
     for i in range(num_batches):
         path = folder / f"batch_{i}.txt"
         if not path.is_file():
@@ -213,16 +215,24 @@ def read_batches(
             if any(key(before[: gap.start()]) in position_of for gap in gaps):
                 raise UserError(f"{place} holds several image ids: write one per line")
             if position is None:
-                raise UserError(
-                    f"{place}: image {image_id!r} is not in the pool (looked up as {key(image_id)!r})"
-                )
+                gone.append((place, image_id))
+                continue
             if position in seen:
                 raise UserError(f"{place}: image {image_id!r} stands in {seen[position]} already")
             seen[position] = place
             batch.append(position)
-        if not batch:
+        if not batch and not gone:
             raise UserError(f"{path} is empty")
         batches.append(batch)
+    if gone:
+        (place, image_id), *others = gone
+        more = ", ".join(name for _, name in others[:4]) + (", ..." if len(others) > 4 else "")
+        raise UserError(
+            f"{place}: image {image_id!r} is not in the pool (looked up as {key(image_id)!r})"
+            + (f", nor are {len(others)} others ({more})" if others else "")
+            + "; put them back, or, if they were removed, give --restart to rotation.py and make_batches.py; "
+            "no label is lost"
+        )
     if (extra := folder / f"batch_{num_batches}.txt").exists():
         raise UserError(
             f"{extra} exists but num_batches is {num_batches}: set --num-batches to the number of files"

@@ -80,6 +80,7 @@ class Learner:
         inputs = {"data": data, "test_data": test.fingerprint(), **(made_from or {})}
         if self.pretext:
             inputs |= {"pretext": self.pretext.digest, "pretext_made_from": self.pretext.made_from}
+        run.test = test
         resumed = run.open(inputs, pool)
         if common := len(pool.pixel_hashes() & test.pixel_hashes()):
             processes.say(f"warning: {common} images of the pool are in the test set too, pixel for pixel")

@@ -15,6 +15,7 @@ from pt4al.base.console import UserError
 from pt4al.base.files import hashed
 from pt4al.data.images import Images
 from pt4al.data.transforms import normalization, normalizer, rotate
+from pt4al.run.pictures import changes
 from pt4al.train.network import check_weights_record, describe, fresh_network, load_weights
 from pt4al.train.scoring import score
 from pt4al.train.seeding import rotation_draws
@@ -127,7 +128,11 @@ def load_pretext(config: Config, pool: Images) -> Pretext:
     mean, std = normalization(config, pool)
     net = fresh_network(config, ROTATIONS, 0, pool.device)
     with hashed(path) as digest:
-        checkpoint = load_weights(path, net, describe(config, pool, ROTATIONS, mean, std))
+        description = describe(config, pool, ROTATIONS, mean, std)
+        checkpoint = load_weights(
+            path, net, description,
+            lambda was: changes(config, {"data": was}, description, {"data": pool}, "rotation.py"),
+        )  # fmt: skip
     check_weights_record(config, checkpoint, path)
     constants = checkpoint.get("mean", mean), checkpoint.get("std", std)
     if "mean" not in checkpoint and config.normalization == "auto" and config.dataset != "cifar10":

@@ -27,7 +27,7 @@ READABLE = (2, 3)  # versions whose runs can be compared with each other; VERSIO
 Record = dict[str, Any]
 
 # Digests cover them; hashes of files may differ in line ends only.
-NOT_COMPARED = {"batches_made_from", "pretext_made_from", "files"}
+NOT_COMPARED = {"batches_made_from", "pretext_made_from", "files", "large_jpegs"}
 HOW = {f.name for f in fields(Config) if f.metadata["how"]}
 
 
@@ -43,6 +43,8 @@ def make_record(config: Config, script: str, run: str, inputs: dict[str, Any]) -
     if "precision" in parameters:
         chosen = processes.choose_precision(config.precision, processes.choose_device(config.device))
         parameters["precision"] = "bf16" if chosen.itemsize == 2 else "float32"
+    if config.dataset in ("folder", "unlabeled") and "data" in inputs:
+        inputs = {**inputs, "large_jpegs": "shrunk while decoded"}  # older versions decoded them whole
     # As it will read once stored: tuples are lists.
     return json.loads(json.dumps({
         "version": VERSION, "script": script, "run": run, "parameters": parameters, "inputs": inputs,
@@ -73,9 +75,13 @@ def check_record(record: Any, where: Path | str, versions: Collection[int] = (VE
 
 
 def compare(
-    stored: Record, ours: Record, where: Path | str, instead: str = "--experiment or --run-name"
-) -> None:
+    stored: Record, ours: Record, where: Path | str, instead: str = "--experiment or --run-name",
+    images: str = "",
+) -> None:  # fmt: skip
     """Refuse what was made from anything else than we would make it from, naming what differs.
+
+    Args:
+        images: what `pictures.changes` says of the images.
 
     Raises:
         UserError: the script, a parameter or an input differs.
@@ -92,6 +98,10 @@ def compare(
         for name in sorted(set(was) | set(now))
         if was.get(name) != now.get(name) and name not in NOT_COMPARED | HOW
     ]
+    if images:
+        differences = [x for x in differences if not x.startswith(("data ", "test_data "))]
+        more = f"; other parameters too: {', '.join(differences)}" if differences else ""
+        raise UserError(f"{where} {images}{more}")
     if differences:
         raise UserError(
             f"{where} was made with other parameters: {', '.join(differences)}. "

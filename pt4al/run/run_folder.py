@@ -26,6 +26,7 @@ from pt4al.base.files import (
     write_json,
 )
 from pt4al.data.images import Images
+from pt4al.run.pictures import changes, note_images
 from pt4al.run.record import HOW, Record, check_record, compare, cycles_of, environment, make_record
 from pt4al.run.state import State, from_content, to_content
 from pt4al.run.tables import (
@@ -64,6 +65,7 @@ class RunFolder:
         self.machines: dict[str, Any] = {}
         self.num_cycles = config.cycles if script == "main.py" else 1
         self.pool: Images | None = None
+        self.test: Images | None = None  # set before `open` by who tests
 
     def __enter__(self) -> "RunFolder":
         """Hold the folder until this process ends.
@@ -102,7 +104,13 @@ class RunFolder:
         self.pool = pool
         self.record, state = processes.from_main(lambda: self._open(inputs, result))
         self.state = state or State()
+        note_images(self.config, inputs, self._images())
         return state is not None
+
+    def _images(self) -> dict[str, Images]:
+        """By the names of their hashes."""
+        images = {"data": self.pool, "test_data": self.test}
+        return {name: split for name, split in images.items() if split is not None}
 
     def _open(self, inputs: dict[str, Any], result: Path | None) -> tuple[Record, State | None]:
         ours = make_record(self.config, self.script, self.name, inputs)
@@ -122,7 +130,8 @@ class RunFolder:
                 "--run-name, or delete it with --restart"
             )
         for record in known:
-            compare(record, ours, self.tables)
+            changed = changes(self.config, record["inputs"], inputs, self._images())
+            compare(record, ours, self.tables, images=changed)
         if state is None and (lost := self._results(result)):
             raise UserError(
                 f"{lost[0]} is the result of a run whose state {self.last} is not there: copy that file "

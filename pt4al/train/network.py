@@ -1,5 +1,6 @@
 """The network, its optimizer and its weights: made, described, loaded, copied and put back."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from itertools import pairwise
 from pathlib import Path
@@ -40,12 +41,17 @@ def describe(
     }  # fmt: skip
 
 
-def load_weights(path: Path, net: nn.Module, description: dict[str, Any]) -> dict[str, Any]:
+def load_weights(
+    path: Path, net: nn.Module, description: dict[str, Any], explain: Callable[[str], str] = lambda _: ""
+) -> dict[str, Any]:
     """Load a checkpoint's weights into a network and return the checkpoint, if it fits what we
     expect of it.
 
     The released code's files say nothing of themselves but `net`, `acc` and `epoch`; their names
     may begin with `module.`. For them the shapes alone are compared.
+
+    Args:
+        explain: given the hash of other data, says how they differ from ours, if that is known.
 
     Raises:
         UserError: other shapes, or made from other data or with another reading of them.
@@ -65,6 +71,8 @@ def load_weights(path: Path, net: nn.Module, description: dict[str, Any]) -> dic
     for name in ("num_classes", "depth", "width", "img_size", "channel_order", "dataset", "data"):
         found, wanted = checkpoint.get(name), description[name]
         if name in checkpoint and found != wanted:
+            if name == "data" and (told := explain(found)):
+                raise UserError(f"{path} {told}")
             raise UserError(
                 f"{path} was made with another {name} ({shorten(found)}, not {shorten(wanted)}): "
                 "make it again"

@@ -8,6 +8,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -222,6 +223,9 @@ def test_arrays_are_made_square_as_files_are(resize: str):
 
 # --- CIFAR-10 by torchvision's own class, from a small archive in its own format
 
+ASKED: list[str] = []  # of the server
+HOLD = threading.Event()  # set: it answers at once
+
 
 def cifar_archive() -> tuple[bytes, np.ndarray, list[int], dict[str, str]]:
     """A tar.gz like the original's with 3 images per file, its pixels (18, 32, 32, 3), labels, MD5 sums."""
@@ -258,7 +262,16 @@ def small_cifar(
     served = tmp_path / "served"
     served.mkdir()
     (served / datasets.CIFAR10.filename).write_bytes(archive)
-    handler = partial(SimpleHTTPRequestHandler, directory=str(served))
+
+    class Slow(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            ASKED.append(self.path)
+            HOLD.wait(60)
+            super().do_GET()
+
+    ASKED.clear()
+    HOLD.set()
+    handler = partial(Slow, directory=str(served))
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}/{datasets.CIFAR10.filename}"
@@ -296,6 +309,41 @@ def test_a_damaged_download_is_refused(small_cifar: tuple[Path, np.ndarray, list
         match="cifar10 is not in .* could not be downloaded .* needs no network: python rotation.py digits$",
     ):
         load_images(replace(CIFAR10, data_dir=str(folder / "DATA")), CPU)
+
+
+def test_of_runs_that_start_together_one_downloads(
+    small_cifar: tuple[Path, np.ndarray, list[int]], capsys: pytest.CaptureFixture[str]
+):
+    folder, pixels, _ = small_cifar
+    config = replace(CIFAR10, data_dir=str(folder / "DATA"))
+    HOLD.clear()
+    told = ""
+    with ThreadPoolExecutor(3) as runs:
+        pools = [runs.submit(load_images, config, CPU, ("train",)) for _ in range(3)]
+        deadline = time.monotonic() + 60
+        while told.count("waiting for it") < 2 and time.monotonic() < deadline:
+            told += capsys.readouterr().out
+            time.sleep(0.01)
+        HOLD.set()
+        for pool in pools:
+            assert np.array_equal(pool.result()[0].pixels.numpy(), pixels[:15])
+    # torchvision asks once for the address, once for the file.
+    assert len(ASKED) <= 2 and f"another run downloads {datasets.CIFAR10.filename} into" in told
+    assert not [path for path in (folder / "DATA").iterdir() if path.name.startswith(".download-")]
+
+
+def test_a_damaged_archive_is_named_and_stays(small_cifar: tuple[Path, np.ndarray, list[int]]):
+    folder, _, _ = small_cifar
+    archive = folder / "DATA" / datasets.CIFAR10.filename
+    archive.parent.mkdir()
+    archive.write_bytes(whole := (folder / "served" / archive.name).read_bytes())
+    archive.write_bytes(whole[:-100])
+    config = replace(CIFAR10, data_dir=str(folder / "DATA"))
+    with pytest.raises(UserError, match=rf"{archive.name} is damaged, .* MD5 is \w+, not \w+; delete it to"):
+        load_images(config, CPU)
+    assert archive.read_bytes() == whole[:-100] and not ASKED
+    archive.write_bytes(whole)
+    assert len(load_images(config, CPU)[0]) == 15 and not ASKED
 
 
 # --- folders

@@ -335,7 +335,7 @@ def test_every_file_of_a_run_is_in_the_table(finished: Path):
     table = re.findall(row, TEXTS["docs/running.md"], re.MULTILINE)
     patterns = [
         re.compile(re.escape(row).replace("EXP", "[^/]+").replace("RUN", "[^/]+").replace("<i>", r"\d+")
-                   .replace("<cycle>", r"\d+"))
+                   .replace("<cycle>", r"\d+").replace("<digest>", "[0-9a-f]{16}"))
         for row in table
     ]  # fmt: skip
     unused = set(patterns)

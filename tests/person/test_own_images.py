@@ -462,6 +462,25 @@ def test_annotators_of_to_label_csv_keep_their_names(asked_plain: Path):
         assert f"{names[0]},cat,ben" in path.read_text()
 
 
+def test_photographs_that_came_and_went_are_named_and_no_label_is_lost(asked_plain: Path):
+    """With --restart the run takes the pool as it is, and asks for nothing that is labeled."""
+    asked, flags = answer(asked_plain), RANDOM_BASELINE
+    own(asked_plain, "main.py", *flags, status=3)
+    answered = answer(asked_plain, tables=Path("runs/own/main-random"))
+    labels = (asked_plain / "photos/labels.csv").read_bytes()
+    gone = next(name for name in truth_of(asked_plain) if name not in {*asked, *answered})
+    (asked_plain / "photos" / gone).unlink()
+    Image.new("RGB", (16, 16), "red").save(asked_plain / "photos/pool/new.png")
+    error = own(asked_plain, "main.py", *flags, status=2).stderr
+    one_error(error, "main.py", "1 came (pool/new.png), 1 went (" + gone, "--restart", "no label is lost")
+    batches = own(asked_plain, status=2).stderr
+    one_error(batches, "main.py", gone, "not in the pool", "make_batches.py", "no label is lost")
+    done = own(asked_plain, "main.py", *flags, "--restart", status=3)
+    assert (asked_plain / "photos/labels.csv").read_bytes() == labels
+    assert not {*waiting(asked_plain, Path("runs/own/main-random"))} & {*asked, *answered}
+    assert "error" not in done.stdout
+
+
 def test_a_name_that_is_not_utf_8_is_refused_at_once(work: Path):
     pool = os.fsencode(work / "photos/pool")
     os.rename(pool + b"/00099.png", pool + b"/00099\xff.png")

@@ -164,7 +164,7 @@ BROKEN_FILES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "weights of another data set": (lambda f: change(f, dataset="cifar10"),
                                     "make_batches.py digits", "another dataset (cifar10, not folder)"),
     "weights of other images": (lambda f: change(f, data="0" * 64),
-                                "make_batches.py digits", "another data ("),
+                                "make_batches.py digits", "was made from other images"),
     "config.json cut short": (lambda f: cut(f / "runs/digits-seed0/main-confidence/config.json"),
                               "main.py digits", "is not valid JSON"),
     "last.pth cut short": (lambda f: cut(f / "checkpoint/digits-seed0/main-confidence/last.pth"),

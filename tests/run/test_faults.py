@@ -18,6 +18,7 @@ from shell import (
     EXPERIMENT,
     LABELS,
     POOL,
+    RANDOM_BASELINE,
     ROOT,
     SCRIPTS,
     content,
@@ -230,22 +231,38 @@ def moved(finished: Path, tmp_path: Path) -> Path:
 def test_an_image_deleted_between_the_steps(moved: Path, call: Call):
     (moved / "data/train/3/07.png").unlink()
     data = "--data-dir", "data"
-    refused(call(moved, "make_batches.py", *data), "make_batches.py", "rotation.pth", "another data")
+    gone = "1 went (train/3/07.png)", "--restart"
+    refused(call(moved, "make_batches.py", *data), "make_batches.py", "rotation.pth", *gone)
     refused(call(moved, "main.py", *data), "main.py", "/train/3/07.png'")
-    refused(call(moved, "rotation.py", *data), "rotation.py", "data (was")
+    refused(call(moved, "rotation.py", *data), "rotation.py", "rotation.pth", *gone)
 
 
 def test_an_image_replaced_between_the_steps(moved: Path, call: Call):
     """The ids are all there, so main.py goes on, says it, and records it."""
     Image.new("RGB", (16, 16), "red").save(moved / "data/train/3/07.png")
     data = "--data-dir", "data"
-    refused(call(moved, "make_batches.py", *data), "make_batches.py", "rotation.pth", "another data")
+    changed = "1 changed (train/3/07.png)"
+    refused(call(moved, "make_batches.py", *data), "make_batches.py", "rotation.pth", changed)
     done = run_tiny(moved, "main.py", *data, "--cycles", "1", "--epochs", "1")
-    says(done.stdout, "warning", f"loss/{EXPERIMENT}", "other images")
+    says(done.stdout, "warning", f"loss/{EXPERIMENT}", "other images", changed)
     record = files.read_json(moved / f"runs/{EXPERIMENT}/main-confidence/config.json")["inputs"]
     made_from = files.read_json(moved / f"loss/{EXPERIMENT}/made_from.json")
     assert record["batches_made_from"]["data"] == made_from["inputs"]["data"] != record["data"]
     assert record["files"] == made_from["files"]
+
+
+def test_images_that_came_and_went_are_named(moved: Path, call: Call):
+    """Five and their number, of the pool and of the test set."""
+    for i in range(6):
+        (moved / f"data/train/4/0{i}.png").rename(moved / f"data/train/4/new {i}.png")
+    Image.new("RGB", (16, 16), "red").save(moved / "data/test/3/another.png")
+    flags = ["--data-dir", "data", *RANDOM_BASELINE]
+    five = ", ".join(f"train/4/new {i}.png" for i in range(5))
+    told = f"pool: 6 came ({five}, ...), 6 went (", "test images: 1 came (test/3/another.png)"
+    refused(call(moved, "main.py", *flags), "main.py", "runs/", *told, "--restart")
+    refused(call(moved, "main.py", *flags, "--lr", "0.5"), "main.py", *told, "lr (was")
+    (moved / "checkpoint").rename(moved / "gone")  # with the lists
+    refused(call(moved, "main.py", *flags), "main.py", "which ones is not known")
 
 
 def test_images_that_train_and_test_share_are_counted(moved: Path):
