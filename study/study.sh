@@ -11,7 +11,7 @@
 # --arms             only these of the arms, which are a table in this file (default: all)
 # --pretext-images   the same images with shortcuts removed: needed by own-pretext and cold-typiclust, until
 #                    runs/study-pretext/kept is there
-# after --           fields as in config.py, for all runs: a shorter schedule to try it; not what arms differ by
+# after --           fields as in config.py, for all runs: a shorter schedule to try it; none of the arms' own
 #
 # Seeds are the outer loop: stopped after a seed, the study is whole. The same command skips finished runs and
 # resumes interrupted ones. Several machines that share this folder take an arm each, as the tasks of a Slurm

@@ -12,6 +12,7 @@ import  adds what FILE_OR_FOLDER says to PHOTOS/labels.csv. It may be
         An image is known by its path below PHOTOS/pool, else by its name, with
         or without ending, if one alone has it, else by its content; and where a
         file shows another image of the pool than its name says, by its content.
+        Names that Roboflow, CVAT and Label Studio have changed are understood.
         Labels are text; empty ones and skipped tasks say nothing. If a label in
         labels.csv would change, or anything is wrong, nothing is written;
         --replace changes labels.
@@ -53,7 +54,7 @@ from pt4al.base.files import read_json, sha256_of, write_csv
 from pt4al.data.ids import by_path
 from pt4al.data.listing import folders_in, images_below, what_is_left_out
 from pt4al.person.agreement import read_answers
-from pt4al.person.label_forms import Claim, path_in, read_source
+from pt4al.person.label_forms import ROBOFLOW, Claim, originals, path_in, read_source
 from pt4al.person.labels import (
     UNSURE,
     LabelFile,
@@ -114,10 +115,16 @@ class Pool:
 
     def find(self, text: str) -> str | None:
         """Which image a text of a table names, by path or name: a `Find`."""
-        path = path_in(text)
+        path = self.called(path_in(text))
         i = self.by_path(path)
         found = self.named.get(stem(path), []) if i is None else [i]
         return None if not found else by_path(self.files[found[0]]) if len(found) == 1 else ""
+
+    def called(self, path: str, label: str = "") -> str:
+        """A path as it stands, or, where the pool has no such name, as it was before a tool renamed it."""
+        if stem(path) in self.named:
+            return path
+        return next((name for name in originals(path, label) if stem(name) in self.named), path)
 
     @cached_property
     def real(self) -> dict[Path, int]:
@@ -192,12 +199,18 @@ def untaken(name: str, taken: set[str]) -> str:
 def match(said: list[Claim], pool: Pool) -> Iterator[tuple[Claim, list[int]]]:
     """With what is said the positions of the images that are meant: one; none if it is not in the
     pool; several where images are copies of one another."""
-    sources = {(below_pool(path_in(s.image)), s.copy) for s in said}
+    raw = [path_in(s.image) for s in said]
+    called = [pool.called(path, s.label) for path, s in zip(raw, said, strict=True)]
+    # Roboflow makes several images of one, by augmentation; others of one name are strangers.
+    sources = {
+        (below_pool(path), None if ROBOFLOW.search(old) else (below_pool(old), s.copy))
+        for path, old, s in zip(called, raw, said, strict=True)
+    }
     clashing = {name for name, n in Counter(stem(path) for path, _ in sources).items() if n > 1}
-    for s in said:
-        path = path_in(s.image)
-        name = stem(path)
-        found = [i for i in [pool.by_path(path)] if i is not None]
+    twice = {path for path, n in Counter(path for path, _ in sources).items() if n > 1}
+    for path, old, s in zip(called, raw, said, strict=True):
+        name, sure = stem(path), path == old or below_pool(path) not in twice
+        found = [i for i in [pool.by_path(path)] if i is not None and sure]
         if not found and name not in clashing and len(pool.named.get(name, ())) == 1:
             found = pool.named[name]
         if s.copy and s.copy.is_file():
@@ -249,8 +262,12 @@ def bring_in(options: argparse.Namespace) -> None:
         count = merge(new, pool, file, classes, options.replace)
     if strange:
         print(f"{len(strange)} images are not in {pool.photos}/pool, the first: {first}")
-    if empty := len(said) - len(labeled):
-        print(f"{empty} entries hold no label: empty, or skipped")
+    if unread := sorted({kind for s in said for kind in s.unread}):
+        n = sum(bool(s.unread) for s in said)
+        print(f"{n} entries hold answers that are not read: {', '.join(unread)} (choices and text are)")
+    empty = len(said) - len(labeled)
+    if nothing := sum(not (s.label or s.unread) for s in said):
+        print(f"{nothing} entries hold no label: empty, or skipped")
     if by_class := Counter(s.label for s in new.values()).most_common(20):
         print("by class:", ", ".join(f"{n} {name}" for name, n in by_class))
     for note in twins({row.label for row in file.rows()} - {"", UNSURE}):

@@ -13,7 +13,14 @@ from pt4al.data.ids import SUFFIXES
 from pt4al.data.listing import folders_in, images_below, images_in
 from pt4al.person.labels import FILE_COLUMNS, Find, LabelFile, clean, decoded, image_columns, is_path
 
+NO_LABEL = "no_label"  # the folder of images without a tag, of CVAT
 SPLITS = {"train", "test", "val", "valid", "validation"}
+READ = {
+    "choices": "choices",
+    "textarea": "text",
+}  # kinds of questions of Label Studio, and where the answer is
+ROBOFLOW = re.compile(r"(.+)_([A-Za-z0-9]+)\.rf\.[A-Za-z0-9]+(\.|$)")  # d0001_png.rf.0b1c....jpg
+UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")  # of Label Studio: 0ab1c2d3-d0001.png
 Item = tuple[str, Any]  # where it stands, and what it is: an object, if all is well
 
 
@@ -25,6 +32,7 @@ class Claim(NamedTuple):
         image: a path, an address, or a name with or without ending.
         label: a class or `?`; empty: nothing is said.
         copy: a file that shows the image, if there is one.
+        unread: kinds of answers that were given but are not read, such as ratings.
     """
 
     place: str
@@ -32,6 +40,7 @@ class Claim(NamedTuple):
     label: str
     annotator: str = ""
     copy: Path | None = None
+    unread: tuple[str, ...] = ()
 
 
 def read_source(path: Path, find: Find, column: str | None = None, image: str | None = None) -> list[Claim]:
@@ -99,7 +108,8 @@ def read_folders(root: Path) -> Iterator[Claim]:
         print(printable(f"no classes, as they hold folders alone: {names} ({len(above)} in {root})"))
     for folder in folders:
         for path in images_below(folder):
-            yield Claim(str(path), path.relative_to(folder).as_posix(), clean(folder.name), copy=path)
+            label = "" if folder.name == NO_LABEL else clean(folder.name)
+            yield Claim(str(path), path.relative_to(folder).as_posix(), label, copy=path)
 
 
 def class_folders(root: Path, seen: set[Path], depth: int = 0) -> Iterator[tuple[Path, int]]:
@@ -144,6 +154,8 @@ def read_table(path: Path, find: Find, column: str, image: str) -> Iterator[Clai
 
 def not_one(place: str, label: Any) -> UserError:
     text = label if isinstance(label, str) else json.dumps(label)
+    if (kind := re.match(r'\[?\{"([a-z]+)":', text)) and kind[1] not in READ.values():
+        return UserError(f"{place}: {text[:60]} is of the kind {kind[1]}, which is not read")
     return UserError(f"{place}: {text[:60]} is not one label: an image has one")
 
 
@@ -200,9 +212,20 @@ def path_in(image: str) -> str:
         image = unquote(urlsplit(image).path)
     elif image.startswith("/data/upload/"):
         image = unquote(image)
-    if image.startswith("/data/upload/"):  # eight digits stand before each name there
-        image = re.sub(r"^[0-9a-f]{8}-", "", image.rpartition("/")[2])
+    if image.startswith("/data/upload/") and (parts := UPLOADED.match(image.rpartition("/")[2])):
+        image = parts[1]
     return image.lstrip("/")
+
+
+def originals(path: str, label: str) -> Iterator[str]:
+    """What an image may have been called before another tool renamed it."""
+    name = path.rpartition("/")[2]
+    if (parts := ROBOFLOW.match(name)) and f".{parts[2].lower()}" in SUFFIXES:
+        yield f"{parts[1]}.{parts[2]}"
+    if parts := UPLOADED.match(name):
+        yield parts[1]
+    if path.startswith(f"{label}_"):  # CVAT, below the folder of a class
+        yield path.removeprefix(f"{label}_")
 
 
 # --- tasks of Label Studio
@@ -223,7 +246,8 @@ def read_tasks(
     for place, task, name in zip(places, tasks, images, strict=True):
         for annotation in annotations_of(task) or [{}]:
             label = label_of(annotation, column, place)
-            yield Claim(place, name, label, person_of(annotation), beside(path, name))
+            unread = kinds_unread(annotation, column)
+            yield Claim(place, name, label, person_of(annotation), beside(path, name), unread)
 
 
 def annotations_of(task: dict[str, Any]) -> Any:
@@ -232,6 +256,13 @@ def annotations_of(task: dict[str, Any]) -> Any:
 
 def are_objects(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
+def kinds_unread(annotation: dict[str, Any], column: str | None) -> tuple[str, ...]:
+    """Of its answers to the question that is asked for, or to any."""
+    results = [] if annotation.get("was_cancelled") else annotation.get("result") or []
+    kinds = {str(x.get("type")) for x in results if column in (None, x.get("from_name"))}
+    return tuple(sorted(kinds - READ.keys()))
 
 
 def label_of(annotation: dict[str, Any], column: str | None, place: str) -> str:
@@ -244,7 +275,7 @@ def label_of(annotation: dict[str, Any], column: str | None, place: str) -> str:
     answers: dict[str, list[Any]] = {}
     for result in results:
         value = result.get("value")
-        key = {"choices": "choices", "textarea": "text"}.get(str(result.get("type")))
+        key = READ.get(str(result.get("type")))
         if key and isinstance(value, dict) and (texts := value.get(key)):
             texts = texts if isinstance(texts, list) else [texts]
             answers.setdefault(str(result.get("from_name")), []).extend(texts)

@@ -118,9 +118,11 @@ def decoded(path: Path) -> str:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise UserError(f"{path} line {line} is not UTF-8: save it in UTF-8") from None
+        raise UserError(
+            f'{path} line {line} is not UTF-8: save it in UTF-8 (Excel: as "CSV UTF-8")'
+        ) from None
     if "\0" in text:
-        raise UserError(f"{path} holds zero bytes (UTF-16?): save it in UTF-8")
+        raise UserError(f'{path} holds zero bytes (UTF-16?): save it in UTF-8 (Excel: as "CSV UTF-8")')
     return text
 
 
@@ -299,6 +301,12 @@ class LabelFile:
     def find_columns(self) -> tuple[int, int, int | None]:
         names = lower(self.header)
         where, found = f"{self.path} line 1", ", ".join(map(str.strip, self.header)) or "nothing"
+        for cell in names:
+            if cell != self.label and self.label in lower(re.split("[,;\t]", cell)):
+                raise UserError(
+                    f"{where}: several columns stand in one, {cell!r}: in Excel, open the file by "
+                    'Data > From Text/CSV, and save it as "CSV UTF-8"'
+                )
         file = self.image or self.find_image(names)
         if not file or file not in names or file == self.label:
             raise UserError(

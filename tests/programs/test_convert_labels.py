@@ -160,6 +160,67 @@ def test_one_of_several_questions_is_chosen(photos: Path, tmp_path: Path):
     assert labels(photos) == {"one.png": "sharp"}
 
 
+def answers(question: str, kind: str, value: object) -> dict:
+    """An answer of another kind than choices."""
+    result = {"value": {kind: value}, "type": kind, "to_name": "image", "from_name": question}
+    return {"completed_by": 1, "result": [result]}
+
+
+def test_answers_that_are_not_read_are_named(photos: Path, tmp_path: Path):
+    both = choice("cat")
+    both["result"] += answers("stars", "rating", 4)["result"]
+    made = [
+        task("one.png", both), task("two.png", answers("x", "taxonomy", [["animal", "cat"]])), task("001.png"),
+        task("a_dup.png", {**answers("x", "taxonomy", [["animal"]]), "was_cancelled": True}),
+    ]  # fmt: skip
+    (tmp_path / "x.json").write_text(json.dumps(made))
+    unread, empty, *_, last = convert(tmp_path, "import", "x.json").splitlines()
+    says(unread, "2 ", "rating, taxonomy")
+    assert empty.startswith("2 ") and imported(last) == [1, 0, 0, 3]
+    assert labels(photos) == {"one.png": "cat"}
+    unread, *_ = convert(tmp_path, "import", "x.json", "--label-column", "x").splitlines()
+    says(unread, "1 ", "taxonomy")
+    for name, made in (
+        (
+            "x.json",
+            json.dumps([{"image": "one.png", "label": [{"taxonomy": [["animal", "cat"]]}]}]),
+        ),  # JSON_MIN
+        ("x.csv", 'image,label\none.png,"[{""rating"": 4}]"\n'),
+    ):
+        (tmp_path / name).write_text(made)
+        says(
+            convert(tmp_path, "import", name, status=2),
+            name,
+            "rating" if "csv" in name else "taxonomy",
+            "not read",
+        )
+
+
+HASHES = ("0b1c2d3e4f5061728394a5b6c7d8e9f0", "ffffffffffffffffffffffffffffffff")
+
+
+def test_images_are_found_by_the_names_that_other_tools_gave_them(photos: Path, tmp_path: Path):
+    """Pictures that these have compressed anew, so that their content tells nothing."""
+    for i, name in enumerate((
+        *(f"train/cat/one_png.rf.{x}.jpg" for x in HASHES),  # Roboflow, with an augmentation
+        f"valid/dog/a_dup_PNG.rf.{HASHES[0]}.jpg",
+        "train/dog/dog_two.png", "train/no_label/001.png",  # CVAT, in its form ImageNet
+        "train/cat/0ab1c2d3-ä & ö.png",  # Label Studio
+    )):  # fmt: skip
+        draw(tmp_path / "x" / name, 100 + i)
+    assert imported(convert(tmp_path, "import", "x")) == [4, 0, 0, 1]
+    found = {"one.png": "cat", "a_dup.png": "dog", "two.png": "dog", "Ferien/ä & ö.png": "cat"}
+    assert labels(photos) == found
+    (photos / "labels.csv").unlink()
+    (tmp_path / "x.csv").write_text(
+        f"nr,filename,class\n1,one_png.rf.{HASHES[0]}.jpg,cat\n2,a_dup_png.rf.{HASHES[0]}.jpg,dog\n"
+        "3,0ab1c2d3-two.png,dog\n4,1ab1c2d3-001.png,cat\n5,2ab1c2d3-001.png,cat\n"
+    )
+    told = convert(tmp_path, "import", "x.csv", "--label-column", "class")
+    assert imported(told) == [3, 0, 0, 2]  # two pictures were called 001.png
+    assert labels(photos) == {"one.png": "cat", "a_dup.png": "dog", "two.png": "dog"}
+
+
 # --- import: class folders
 
 
