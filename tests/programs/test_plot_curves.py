@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 from shell import TINY, is_picture, load_program, rows, run
 
 from pt4al.base import pictures
 from pt4al.base.console import UserError
 from pt4al.run.curves import aulc
 
-PLOT = load_program("plot_curves")
+PLOT, SHOW = load_program("plot_curves"), load_program("show_batches")
 RUN = "runs/digits-seed0/main-confidence"
 NOTEBOOK = "module://matplotlib_inline.backend_inline"  # not in requirements-test.txt
 
@@ -198,10 +199,29 @@ def test_names_that_no_picture_can_have(
     assert name.removeprefix("/proc/") in f"{refusal.value} {getattr(refusal.value, 'filename', '')}"
 
 
+@pytest.mark.parametrize(
+    ("losses", "said"),
+    [
+        ([[9, 8], [8, 7], [6]], [", hardest", "", ", easiest"]),
+        ([[1, 2], [2, 3], [4]], [", easiest", "", ", hardest"]),
+        ([[9, 1], [8, 2], [7, 3]], ["", "", ""]),  # interleaved
+        ([[9], [], [8]], ["", "", ""]),
+        ([[9]], [""]),
+    ],
+)
+def test_the_hardest_batch_is_named(losses: list[list[float]], said: list[str]):
+    assert [SHOW.place(losses, i) for i in range(len(losses))] == said
+
+
 def test_every_batch_is_drawn(finished: Path, tmp_path: Path):
     (tmp_path / "loss").symlink_to(finished / "loss")
     flags = ["digits", *TINY, "--title", "Digits"]
     run(tmp_path, "utils/show_batches.py", *flags, "--out", "batches.png", MPLBACKEND=NOTEBOOK)
     assert is_picture(tmp_path / "batches.png", 1000)
+    with Image.open(tmp_path / "batches.png") as image:
+        strip = np.asarray(image.convert("L"))[:, image.width // 5 : image.width // 2]
+    rows_of_images = np.flatnonzero((strip < 100).mean(1) > 0.3)
+    between = strip[rows_of_images[0] : rows_of_images[-1]].min(1) == 255
+    assert between.mean() < 0.25
     done = run(tmp_path, "utils/show_batches.py", *flags, "--out", "x.foo", status=2)
     assert len(done.stderr.splitlines()) == 1 and "x.foo" in done.stderr
