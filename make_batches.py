@@ -15,10 +15,9 @@ Run:     python make_batches.py digits     a few seconds
 
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # for python -P, too
 
@@ -28,8 +27,9 @@ from pt4al.base import processes
 from pt4al.base.console import UserError, run_script
 from pt4al.base.files import hashed, lock_folder, sha256_of, write_csv, write_json, write_lines
 from pt4al.data.ids import class_of, sort_classes
+from pt4al.data.images import Images
 from pt4al.method.batches import batch_files, read_losses, read_note, sort_pool, split
-from pt4al.method.pretext import find_pretext, load_pretext, rotation_scores
+from pt4al.method.pretext import Pretext, find_pretext, load_pretext, rotation_scores
 from pt4al.method.strategies import FIRST_PICKS, STRATEGIES
 from pt4al.run.command_line import from_command_line
 from pt4al.run.record import Record, compare, make_record
@@ -45,11 +45,21 @@ def main() -> None:
             losses, ids = read_losses(Path(config.losses), key_rule(config))
         inputs: dict[str, Any] = {"losses": digest}
     else:
-        losses, ids, inputs = compute_losses(config, device)
+        find_pretext(config, ", or give a loss file with --losses")  # before data are downloaded
+        (pool,) = load_images(config, device, ("train",))
+        pretext, ids = load_pretext(config, pool), pool.ids
+        inputs = {
+            "data": pool.fingerprint(), "weights": pretext.digest, "pretext_made_from": pretext.made_from,
+        }  # fmt: skip
     record = make_record(config, "make_batches.py", "", inputs)
     if config.losses:  # nothing else had a part in it
         names = ("sort", "num_batches", *(["seed"] if config.sort == "shuffled" else []))
         record["parameters"] = {name: record["parameters"][name] for name in names}
+    split(ids, config.num_batches)  # what cannot be done, or is done, is said before the losses are computed
+    if processes.from_main(partial(stands, config, record)):
+        return
+    if not config.losses:
+        losses = compute_losses(config, pool, pretext)
     if processes.is_main():
         order = sort_pool(losses, config.sort, config.seed, config.num_batches)
         batches = split([ids[i] for i in order], config.num_batches)
@@ -57,24 +67,19 @@ def main() -> None:
         write_batches(config, record, lines, batches)
 
 
-def compute_losses(config: Config, device: torch.device) -> tuple[list[str], list[str], dict[str, Any]]:
-    """The loss of every pool image as text, its id, and the hashes of what it was computed from.
+def compute_losses(config: Config, pool: Images, pretext: Pretext) -> list[str]:
+    """The loss of every pool image as text.
 
     The loss is the mean cross-entropy over the four turns, in float32, in eval mode, without
     augmentation.
     """
-    find_pretext(config, ", or give a loss file with --losses")  # before data are downloaded
-    (pool,) = load_images(config, device, ("train",))
-    pretext = load_pretext(config, pool)
     scores = rotation_scores(pretext.net, pool, pretext.mean, pretext.std, config)
     processes.say(f"{len(pool)} images, rotation accuracy {100 * scores[:, 1].mean():.2f} %")
-    inputs = {"data": pool.fingerprint(), "weights": pretext.digest, "pretext_made_from": pretext.made_from}
-    return [str(loss) for loss in scores[:, 0].tolist()], pool.ids, inputs
+    return [str(loss) for loss in scores[:, 0].tolist()]
 
 
-def write_batches(config: Config, record: Record, lines: list[str], batches: list[list[str]]) -> None:
-    """Write loss/EXP/, or find that it stands already; what was made from anything else is
-    refused."""
+def stands(config: Config, record: Record) -> bool:
+    """Whether loss/EXP/ is finished; what was made from anything else is refused. Holds the folder."""
     folder = config.loss_dir
     lock_folder(folder)
     note = folder / "made_from.json"
@@ -89,12 +94,19 @@ def write_batches(config: Config, record: Record, lines: list[str], batches: lis
             )
         if written and written == found:
             processes.say(f"{folder} is finished: nothing to do; --restart starts over")
-            return
+            return True
     elif (files or (folder / CLASSES).exists()) and not config.restart:
         raise UserError(
             f"{folder} holds files that this command did not make: use --restart to replace them, or "
             "another --experiment"
         )
+    return False
+
+
+def write_batches(config: Config, record: Record, lines: list[str], batches: list[list[str]]) -> None:
+    """Write loss/EXP/, which does not stand yet."""
+    folder = config.loss_dir
+    note, files = folder / "made_from.json", batch_files(folder)
     write_json(note, {**record, "files": {}})  # not finished yet
     given = Path(config.losses).resolve() if config.losses else None
     if given != (folder / "rotation_loss.txt").resolve():  # what was given stays as it is
