@@ -199,6 +199,22 @@ def test_names_that_no_picture_can_have(
     assert name.removeprefix("/proc/") in f"{refusal.value} {getattr(refusal.value, 'filename', '')}"
 
 
+def test_letters_that_the_own_font_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    """Another font of the machine has them, or they are said; without a warning of matplotlib's."""
+    figure = pictures.new_figure(2, 1)
+    title = figure.suptitle("\u210a")
+    pictures.save_picture(figure, tmp_path / "x.png")
+    assert len(title.get_fontfamily()) == 2 and capsys.readouterr() == ("", "")
+    monkeypatch.setattr(pictures.font_manager.fontManager, "ttflist", [])
+    title.set_text("猫 and 犬")
+    pictures.save_picture(figure, tmp_path / "\x1b[1m.png")
+    said = capsys.readouterr()
+    assert said.out.startswith("note: no font of this machine has 犬 猫: ") and "?[1m.png" in said.out
+    assert said.out.count("\n") == 1 and not said.err
+
+
 @pytest.mark.parametrize(
     ("losses", "said"),
     [
