@@ -45,7 +45,7 @@ def main() -> None:
     device = processes.start(config)
     pool, test = load_images(config, device)
     by_batch = config.candidates == "batch"
-    needs_batches = by_batch or config.first_pick == "interval"
+    needs_batches = by_batch or any(STRATEGIES[x].ordered for x in (config.first_pick, config.strategy))
     batches, made_from = find_batches(config, pool) if needs_batches else ([], {})
     # Hardest first, where that is known.
     everything = [i for batch in batches for i in batch] or pool.eligible(range(len(pool)))

@@ -15,10 +15,9 @@ Run:     python make_batches.py digits     a few seconds
 
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # for python -P, too
 
@@ -30,7 +29,7 @@ from pt4al.base.files import hashed, lock_folder, sha256_of, write_csv, write_js
 from pt4al.data.ids import class_of, sort_classes
 from pt4al.data.images import Images
 from pt4al.method.batches import batch_files, read_losses, read_note, sort_pool, split
-from pt4al.method.pretext import find_pretext, load_pretext, rotation_scores
+from pt4al.method.pretext import Pretext, find_pretext, load_pretext, rotation_scores
 from pt4al.method.strategies import FIRST_PICKS, STRATEGIES
 from pt4al.run.command_line import from_command_line
 from pt4al.run.pictures import changes, note_images
@@ -48,12 +47,21 @@ def main() -> None:
         inputs: dict[str, Any] = {"losses": digest}
         images = {}
     else:
-        losses, pool, inputs = compute_losses(config, device)
-        ids, images = pool.ids, {"data": pool}
+        find_pretext(config, ", or give a loss file with --losses")  # before data are downloaded
+        (pool,) = load_images(config, device, ("train",))
+        pretext, ids, images = load_pretext(config, pool), pool.ids, {"data": pool}
+        inputs = {
+            "data": pool.fingerprint(), "weights": pretext.digest, "pretext_made_from": pretext.made_from,
+        }  # fmt: skip
     record = make_record(config, "make_batches.py", "", inputs)
     if config.losses:  # nothing else had a part in it
         names = ("sort", "num_batches", *(["seed"] if config.sort == "shuffled" else []))
         record["parameters"] = {name: record["parameters"][name] for name in names}
+    split(ids, config.num_batches)  # what cannot be done, or is done, is said before the losses are computed
+    if processes.from_main(partial(stands, config, record, images)):
+        return
+    if not config.losses:
+        losses = compute_losses(config, pool, pretext)
     if processes.is_main():
         order = sort_pool(losses, config.sort, config.seed, config.num_batches)
         batches = split([ids[i] for i in order], config.num_batches)
@@ -61,35 +69,31 @@ def main() -> None:
         write_batches(config, record, lines, batches, images)
 
 
-def compute_losses(config: Config, device: torch.device) -> tuple[list[str], Images, dict[str, Any]]:
-    """The loss of every pool image as text, the pool, and the hashes of what it was computed from.
+def compute_losses(config: Config, pool: Images, pretext: Pretext) -> list[str]:
+    """The loss of every pool image as text.
 
     The loss is the mean cross-entropy over the four turns, in float32, in eval mode, without
     augmentation.
     """
-    find_pretext(config, ", or give a loss file with --losses")  # before data are downloaded
-    (pool,) = load_images(config, device, ("train",))
-    pretext = load_pretext(config, pool)
     scores = rotation_scores(pretext.net, pool, pretext.mean, pretext.std, config)
     processes.say(f"{len(pool)} images, rotation accuracy {100 * scores[:, 1].mean():.2f} %")
-    inputs = {"data": pool.fingerprint(), "weights": pretext.digest, "pretext_made_from": pretext.made_from}
-    return [str(loss) for loss in scores[:, 0].tolist()], pool, inputs
+    return [str(loss) for loss in scores[:, 0].tolist()]
 
 
-def write_batches(
-    config: Config, record: Record, lines: list[str], batches: list[list[str]], images: dict[str, Images]
-) -> None:
-    """Write loss/EXP/, or find that it stands already; what was made from anything else is
-    refused. `images`: what was read, by the name of its hash."""
+def stands(config: Config, record: Record, images: dict[str, Images]) -> bool:
+    """Whether loss/EXP/ is finished; what was made from anything else is refused. Holds the folder.
+
+    Args:
+        images: what was read, by the name of its hash.
+    """
     folder = config.loss_dir
     lock_folder(folder)
     note = folder / "made_from.json"
     files = batch_files(folder)
     if note.exists() and not config.restart:
         known, written = read_note(note)
-        compare(
-            known, record, folder, "--experiment", changes(config, known["inputs"], record["inputs"], images)
-        )
+        changed = changes(config, known["inputs"], record["inputs"], images)
+        compare(known, record, folder, "--experiment", changed)
         found = {path.name: sha256_of(path) for path in files}
         if changed := [name for name in found if written and written.get(name) != found[name]]:
             raise UserError(
@@ -97,12 +101,21 @@ def write_batches(
             )
         if written and written == found:
             processes.say(f"{folder} is finished: nothing to do; --restart starts over")
-            return
+            return True
     elif (files or (folder / CLASSES).exists()) and not config.restart:
         raise UserError(
             f"{folder} holds files that this command did not make: use --restart to replace them, or "
             "another --experiment"
         )
+    return False
+
+
+def write_batches(
+    config: Config, record: Record, lines: list[str], batches: list[list[str]], images: dict[str, Images]
+) -> None:
+    """Write loss/EXP/, which does not stand yet."""
+    folder = config.loss_dir
+    note, files = folder / "made_from.json", batch_files(folder)
     write_json(note, {**record, "files": {}})  # not finished yet
     note_images(config, record["inputs"], images)
     given = Path(config.losses).resolve() if config.losses else None

@@ -64,6 +64,7 @@ from matplotlib.figure import Figure
 from pt4al.base.console import Parser, UserError, printable, run_script
 from pt4al.base.files import write_csv
 from pt4al.base.pictures import check_name, drawable, new_figure, save_picture
+from pt4al.run.command_line import hint
 from pt4al.run.curves import (
     CURVE_COLUMNS,
     TEST_IMAGES,
@@ -320,12 +321,12 @@ def read_methods(paths: list[Path], methods: list[str], baseline: str | None) ->
         if twice := [name for name in found if name in by_name]:
             raise UserError(f"{path} holds {twice[0]}, which is given once more: rename one")
         by_name |= found
-    wanted = [*methods, *filter(None, [baseline])] if methods else [*by_name]
+    wanted = [*(methods or by_name), *filter(None, [baseline])]
     if missing := [name for name in wanted if name not in by_name]:
-        raise UserError(f"there is no {missing[0]}, but {', '.join(by_name)}")
+        raise UserError(f"there is no {missing[0]}, but {', '.join(by_name)}{hint(missing[0], by_name)}")
     by_name = {name: curve for name, curve in by_name.items() if name in wanted}
-    if baseline and (baseline not in by_name or len(by_name) == 1):
-        raise UserError(f"--baseline {baseline} asks for its runs and others, not {', '.join(by_name)}")
+    if baseline and len(by_name) == 1:
+        raise UserError(f"--baseline {baseline} is the only method: give another to compare with it")
     return by_name
 
 

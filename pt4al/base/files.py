@@ -192,7 +192,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is not a usable checkpoint (cut short, damaged or unsafe): {reason}"
         ) from None
     net = content.get("net") if isinstance(content, dict) else None
-    if not isinstance(net, dict) or not all(isinstance(w, torch.Tensor) for w in net.values()):
+    if not isinstance(net, dict) or not all(
+        isinstance(name, str) and isinstance(w, torch.Tensor) for name, w in net.items()
+    ):
         raise UserError(f"{path} is not a checkpoint of PT4AL: it has no dict of weights named 'net'")
     content.pop("checksum", None)  # what files of this code up to version 2 held besides
     return content

@@ -48,11 +48,13 @@ class Strategy:
         looks_at: logits of the classifier; nothing; logits and features of the classifier; or features
             of the pretext network.
         labeled: whether it looks at the features of the labeled images, too.
+        ordered: whether it goes by the order of the candidates, hardest first.
     """
 
     pick: Callable[[Query], Tensor]
     looks_at: Literal["logits", "nothing", "features", "pretext"] = "logits"
     labeled: bool = False
+    ordered: bool = False
 
 
 def even_intervals(n: int, k: int) -> Tensor:
@@ -159,8 +161,8 @@ STRATEGIES = {
     "normalized_confidence": Strategy(normalized_confidence),
     "entropy": Strategy(entropy),
     "margin": Strategy(margin),
-    "class_balanced": Strategy(class_balanced),
-    "interval": Strategy(interval, looks_at="nothing"),
+    "class_balanced": Strategy(class_balanced, ordered=True),
+    "interval": Strategy(interval, looks_at="nothing", ordered=True),
     "random": Strategy(random, looks_at="nothing"),
     "coreset": Strategy(coreset, looks_at="features", labeled=True),
     "badge": Strategy(badge, looks_at="features"),

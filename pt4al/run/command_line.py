@@ -11,6 +11,7 @@ import sys
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import Field, fields
+from itertools import pairwise
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -68,6 +69,15 @@ def parse(words: list[str], options: type[Config]) -> dict[str, Any]:
     """
     parser = Parser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     arguments = [parser.add_argument(flag_of(f), **how_to_read(f)) for f in fields(options)]
+    switches = {flag_of(f): f"--no-{flag_of(f)[2:]}" for f in fields(options) if f.type is bool}
+    for word, following in pairwise([*map(dashed, words), "-"]):
+        flag, _, value = word.partition("=")
+        value = value or ("" if following.startswith("-") else following)
+        if value and flag in {*switches, *switches.values()}:
+            yes = f"--{flag.removeprefix('--no-').removeprefix('--')}"
+            raise UserError(
+                f"{flag} takes no value, not '{value}': give {yes} for yes, {switches[yes]} for no"
+            )
     given, unknown = parser.parse_known_args([dashed(word) for word in words])
     if unknown and unknown[0] in PRESETS:
         raise UserError(f"'{unknown[0]}' is a preset: give one, right after the script's name")

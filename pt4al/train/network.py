@@ -78,6 +78,8 @@ def load_weights(
                 "make it again"
             )
     weights = {name.removeprefix("module."): value for name, value in checkpoint["net"].items()}
+    if twice := [name for name in checkpoint["net"] if f"module.{name}" in checkpoint["net"]]:
+        raise UserError(f"{path} holds {twice[0]} twice, as module.{twice[0]} too: keep one")
     ours = net.state_dict()
     for name in sorted(set(weights) | set(ours)):
         if name not in weights or name not in ours or weights[name].shape != ours[name].shape:
@@ -86,6 +88,11 @@ def load_weights(
                 f"{path} holds another network: {name} is {found}, not {wanted}; is --width "
                 f"{description['width']}, --depth {description['depth']} or the number of classes another?"
             )
+        found, wanted = weights[name], ours[name]
+        plain = found.layout == torch.strided and not found.is_quantized and not found.is_complex()
+        if not plain or found.is_floating_point() != wanted.is_floating_point():
+            kind = f"{found.dtype}, {found.layout}".replace("torch.", "")
+            raise UserError(f"{path} holds {name} as {kind}: it must be a plain tensor of {wanted.dtype}")
     net.load_state_dict(weights)
     return checkpoint
 

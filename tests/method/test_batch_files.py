@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,24 @@ def test_a_loss_file_that_is_given_stays_as_it_is(finished: Path, tmp_path: Path
     before = times(tmp_path)
     run_tiny(tmp_path, "make_batches.py", *flags)
     assert times(tmp_path) == before
+
+
+def test_a_finished_pool_is_not_scored_again(
+    finished: Path, tmp_path: Path, call: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+):
+    """Nor is one scored that cannot be cut, or whose folder is taken."""
+
+    def score(*_: object) -> None:
+        raise AssertionError("scored")
+
+    monkeypatch.setattr("pt4al.method.pretext.rotation_scores", score)
+    folder = copy(finished, tmp_path)
+    assert call(folder, "make_batches.py") == (0, "")
+    for flags, said in (
+        (["--num-batches", "2000"], "only 100 images"),
+        (["--sort", "ascending"], "sort (was"),
+    ):
+        status, error = call(folder, "make_batches.py", *flags)
+        assert status == 2 and said in error
+    with pytest.raises(AssertionError, match="scored"):
+        call(folder, "make_batches.py", "--restart")

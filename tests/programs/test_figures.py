@@ -175,8 +175,11 @@ def test_settings_of_the_compared_are_named(tmp_path: Path, curves: Curves):
 
 def test_a_baseline_needs_another_method(tmp_path: Path, refusal: Curves):
     a, b = (make_run(tmp_path / x, [40], make_record()) for x in "ab")
-    assert "--baseline c" in refusal(a, b, "--baseline", "c")
-    assert "--baseline a" in refusal(a, "--baseline", "a")
+    assert refusal(a, b, "--baseline", "c") == "there is no c, but a, b"
+    only = "--baseline a is the only method: give another to compare with it"
+    assert refusal(a, "--baseline", "a") == refusal(a, b, "--methods", "a", "--baseline", "a") == only
+    pt4al = make_run(tmp_path / "pt4al", [40], make_record())
+    assert refusal(a, pt4al, "--methods", "pt4") == "there is no pt4, but a, pt4al: did you mean pt4al?"
 
 
 def test_differences_are_printed_and_written(tmp_path: Path, curves: Curves):

@@ -199,6 +199,22 @@ def test_names_that_no_picture_can_have(
     assert name.removeprefix("/proc/") in f"{refusal.value} {getattr(refusal.value, 'filename', '')}"
 
 
+def test_letters_that_the_own_font_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    """Another font of the machine has them, or they are said; without a warning of matplotlib's."""
+    figure = pictures.new_figure(2, 1)
+    title = figure.suptitle("\u210a")
+    pictures.save_picture(figure, tmp_path / "x.png")
+    assert len(title.get_fontfamily()) == 2 and capsys.readouterr() == ("", "")
+    monkeypatch.setattr(pictures.font_manager.fontManager, "ttflist", [])
+    title.set_text("猫 and 犬")
+    pictures.save_picture(figure, tmp_path / "\x1b[1m.png")
+    said = capsys.readouterr()
+    assert said.out.startswith("note: no font of this machine has 犬 猫: ") and "?[1m.png" in said.out
+    assert said.out.count("\n") == 1 and not said.err
+
+
 @pytest.mark.parametrize(
     ("losses", "said"),
     [
@@ -222,6 +238,6 @@ def test_every_batch_is_drawn(finished: Path, tmp_path: Path):
         strip = np.asarray(image.convert("L"))[:, image.width // 5 : image.width // 2]
     rows_of_images = np.flatnonzero((strip < 100).mean(1) > 0.3)
     between = strip[rows_of_images[0] : rows_of_images[-1]].min(1) == 255
-    assert between.mean() < 0.2
+    assert between.mean() < 0.25
     done = run(tmp_path, "utils/show_batches.py", *flags, "--out", "x.foo", status=2)
     assert len(done.stderr.splitlines()) == 1 and "x.foo" in done.stderr

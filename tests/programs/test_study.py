@@ -22,10 +22,12 @@ SHORT = ["--img-size", "16", "--width", "8", "--epochs", "2", "--milestones", "1
          "--labels-per-cycle", "5", "--rotation-epochs", "1"]  # fmt: skip
 # Instead of .venv/bin/python, whose imports take seconds at each of thirty starts: scripts are forked off a
 # server that has made them (optimizers import torch._dynamo), into the process group of this client, which
-# waits for their status. pip, which study.sh asks for what is missing, finds everything there.
+# waits for their status. pip is there (-c asks), and, asked for what is missing, finds everything there.
 CLIENT = f"""#!{sys.executable} -IS
 import json, os, signal, socket, sys
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if sys.argv[1] == "-c":
+    sys.exit()
 if sys.argv[1:3] == ["-m", "pip"]:
     with open(__file__ + ".asked", "a") as asked:
         sys.exit(print(*sys.argv[3:], file=asked))

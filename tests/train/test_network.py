@@ -1,15 +1,19 @@
 import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 import torchvision
-from torch import nn
+from shell import user_error
+from torch import Tensor, nn
 
 from config import DIGITS
 from loader import load_images
 from models import build
 from pt4al.method.classifier import Classification
-from pt4al.train.network import fold_batchnorm, weights_of
+from pt4al.train.network import fold_batchnorm, load_weights, weights_of
 
 
 def torchvision_network(depth: int) -> nn.Module:
@@ -55,6 +59,36 @@ def test_odd_sizes_train_without_writing_outside_memory(width: int, size: int, i
     for _ in range(20):
         net(torch.randn(images, 3, size, size).to(memory_format=torch.channels_last)).sum().backward()
     assert all(p.grad.isfinite().all() for p in net.parameters())
+
+
+# --- weights that someone made by hand
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("linear.bias", lambda w: w.to_sparse(), "sparse_coo"),
+        ("linear.bias", lambda w: w.to(torch.complex64), "complex64"),
+        ("linear.bias", lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8), "qint8"),
+        ("linear.bias", lambda w: w.int(), "int32"),
+        ("module.linear.bias", lambda w: w, "linear.bias twice"),
+        (7, lambda w: w, "no dict of weights"),
+    ],
+)
+def test_weights_that_are_no_plain_tensors_are_refused(
+    tmp_path: Path, name: object, change: Callable[[Tensor], Tensor], said: str
+):
+    net = build(18, 4, 10)
+    weights = net.state_dict()
+    description = {"width": 4, "depth": 18, "num_classes": 10}
+    described = {**dict.fromkeys(("img_size", "channel_order", "dataset", "data")), **description}
+    torch.save({"net": weights}, tmp_path / "a.pth")
+    load_weights(tmp_path / "a.pth", net, described)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch is about to drop quantized tensors
+        torch.save({"net": {**weights, name: change(weights["linear.bias"])}}, tmp_path / "a.pth")
+    with user_error(str(tmp_path / "a.pth"), said):
+        load_weights(tmp_path / "a.pth", net, described)
 
 
 # --- features, and batch norm folded
