@@ -27,6 +27,7 @@ import torch
 from config import Config
 from pt4al.base import processes
 from pt4al.base.console import UserError
+from pt4al.base.files import take_lock
 from pt4al.data.decoding import Unreadable, decode, resize_all
 from pt4al.data.ids import by_last_three, by_path, sort_classes
 from pt4al.data.images import Images
@@ -240,12 +241,12 @@ def download(kind: Any, folder: Path) -> None:
     from torchvision.datasets.utils import calculate_md5, download_url
 
     folder.mkdir(parents=True, exist_ok=True)
-    lock, archive = filelock.FileLock(folder / ".download.lock"), folder / kind.filename
+    path, archive = folder / ".download.lock", folder / kind.filename
     try:
-        lock.acquire(timeout=0)
+        lock = take_lock(path, 0)
     except filelock.Timeout:
         processes.say(f"another run downloads {kind.filename} into {folder}: waiting for it")
-        lock.acquire()
+        lock = take_lock(path, -1)
     try:
         if is_there(kind, folder):
             return

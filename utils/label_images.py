@@ -37,14 +37,13 @@ import socket
 import sys
 import threading
 import urllib.request
-import warnings
 import webbrowser
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from flask import Flask, Response, abort, jsonify, request
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ImageOps, UnidentifiedImageError
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import make_server
 
@@ -52,8 +51,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pt4al.base.console import Parser, UserError, printable, run_script
 from pt4al.base.files import read_json, write_lines
-from pt4al.data.decoding import eight_bits
-from pt4al.data.ids import FORMATS, by_path, sort_classes
+from pt4al.data.decoding import open_picture, quiet
+from pt4al.data.depth import eight_bits
+from pt4al.data.ids import by_path, sort_classes
 from pt4al.data.listing import images_below
 from pt4al.person.agreement import read_answers
 from pt4al.person.labels import (
@@ -304,11 +304,7 @@ class Task:
             UserError: it cannot be read.
         """
         try:
-            with (
-                open(self.photos / name, "rb") as file,
-                Image.open(file, formats=sorted(FORMATS)) as image,
-            ):
-                image.draft(None, (MOST_PIXELS, MOST_PIXELS))  # a JPEG is read at a fraction of its size
+            with open(self.photos / name, "rb") as file, open_picture(file, MOST_PIXELS) as image:
                 shown = ImageOps.exif_transpose(eight_bits(image)).convert("RGB")
         except UnidentifiedImageError:
             raise UserError(f"{name} is not a readable image") from None
@@ -588,7 +584,7 @@ def main() -> None:
     )
     parser.add_argument("--no-browser", action="store_true", help="do not open the page in the browser")
     options = parser.parse_args()
-    warnings.filterwarnings("ignore", module="PIL")  # of files that it reads all the same
+    quiet()
     task = Task(options.run, options.annotator, options.review)
     listed = task.listed()
     waiting, n = task.view(listed).waiting(), len(listed.files)

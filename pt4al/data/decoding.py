@@ -8,6 +8,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -21,7 +22,7 @@ from pt4al.data.ids import FORMATS
 
 # Most pixels of a picture as decoded: 2 GB of memory in each thread. A JPEG is shrunk while it is decoded.
 LARGEST = 500_000_000
-SHRUNK_FROM = 8  # times the size asked for, the shorter side of a JPEG that is decoded to half or less
+SHRUNK_TO = 4  # times the size asked for, or more: the shorter side of a JPEG of twice that, as decoded
 NAMED = 20  # pictures that cannot be read, by name
 # Formats are tried in this order: first the two that their first bytes tell from all others.
 FORMAT_ORDER = sorted(FORMATS, key=lambda name: (name not in ("JPEG", "PNG"), name))
@@ -164,7 +165,7 @@ def decode(paths: list[Path], config: Config, what: str, memory_limit: int) -> n
 
 
 def quiet() -> None:
-    """Let Pillow keep what it remarks on pictures to itself, and leave their size to `read_image`; and tqdm
+    """Let Pillow keep what it remarks on pictures to itself, and leave their size to `open_picture`; and tqdm
     start no thread."""
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
@@ -206,11 +207,22 @@ def read_image(path: Path, size: int, resize: str) -> np.ndarray:
         Exception: of any kind, it cannot be read.
     """
     # By path, Pillow maps uncompressed TIFF files with the sides that turning upright will give them.
-    with open(path, "rb") as file, Image.open(file, formats=FORMAT_ORDER) as image:
-        if image.format in ("JPEG", "MPO") and min(image.size) >= SHRUNK_FROM * size:
-            image.draft(None, (SHRUNK_FROM // 2 * size,) * 2)
-        if image.width * image.height > LARGEST:
-            million = image.width * image.height / 1e6
-            raise ValueError(f"{million:.0f} megapixels, and {LARGEST / 1e6:.0f} are read: shrink it")
-        check_cut(image, file)
+    with open(path, "rb") as file, open_picture(file, SHRUNK_TO * size) as image:
         return to_rgb(image, size, resize)
+
+
+def open_picture(file: BinaryIO, side: int) -> Image.Image:
+    """A picture that is about to be decoded. A JPEG that has twice `side` pixels each way, or more, will be
+    shrunk meanwhile, to `side` or more.
+
+    Raises:
+        Exception: of any kind, it cannot be read.
+    """
+    image = Image.open(file, formats=FORMAT_ORDER)
+    if image.format in ("JPEG", "MPO") and min(image.size) >= 2 * side:
+        image.draft(None, (side, side))
+    if image.width * image.height > LARGEST:
+        million = image.width * image.height / 1e6
+        raise ValueError(f"{million:.0f} megapixels, and {LARGEST / 1e6:.0f} are read: shrink it")
+    check_cut(image, file)
+    return image
