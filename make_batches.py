@@ -49,7 +49,9 @@ def main() -> None:
     else:
         find_pretext(config, ", or give a loss file with --losses")  # before data are downloaded
         (pool,) = load_images(config, device, ("train",))
-        pretext, ids, images = load_pretext(config, pool), pool.ids, {"data": pool}
+        pretext, images = load_pretext(config, pool), {"data": pool}
+        kept = pool.eligible(range(len(pool)))  # copies have the loss of the first, and would fill batches
+        ids = [pool.ids[i] for i in kept]
         inputs = {
             "data": pool.fingerprint(), "weights": pretext.digest, "pretext_made_from": pretext.made_from,
         }  # fmt: skip
@@ -61,7 +63,8 @@ def main() -> None:
     if processes.from_main(partial(stands, config, record, images)):
         return
     if not config.losses:
-        losses = compute_losses(config, pool, pretext)
+        every = compute_losses(config, pool, pretext)
+        losses = [every[i] for i in kept]
     if processes.is_main():
         order = sort_pool(losses, config.sort, config.seed, config.num_batches)
         batches = split([ids[i] for i in order], config.num_batches)

@@ -76,9 +76,10 @@ def claim_weights(config: Config, run_name: str, inputs: dict[str, str], pool: I
     if not path.exists():
         return
     try:
-        record = load_checkpoint(path).get("record") or {}
+        record = load_checkpoint(path).get("record")
     except UserError:
-        record = {}  # damaged: nobody's
+        record = None  # damaged: nobody's
+    record = record if isinstance(record, dict) else {}
     owner = record.get("run")
     if owner not in (None, run_name):
         raise UserError(

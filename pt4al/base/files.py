@@ -202,7 +202,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 # --- folders in use
 
-# By folder its lock, which ends with its object, and what `which_file` says of it.
+# By folder, with links followed and not, its lock, which ends with its object, and what `which_file` says.
 HELD: dict[Path, tuple[filelock.FileLock, tuple[int, int] | None]] = {}
 
 
@@ -254,7 +254,7 @@ def lock_folder(folder: Path) -> None:
     holder.unlink(missing_ok=True)  # never written through a link
     with open(holder, "x") as file:
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-    HELD[folder] = lock, which_file(folder / ".lock")
+    HELD[folder.absolute()] = HELD[folder.resolve()] = lock, which_file(folder / ".lock")
 
 
 def which_file(path: Path) -> tuple[int, int] | None:
@@ -270,5 +270,5 @@ def check_held(path: Path) -> None:
     """Raise a UserError if a folder above `path` that this process holds was deleted or moved away: what
     has its name now may be of another process, which holds it as rightly."""
     for folder, (_, lock) in HELD.items():
-        if folder in path.parents and which_file(folder / ".lock") != lock:
-            raise UserError(f"{folder} was deleted or replaced while this run worked: it stops")
+        if folder in path.absolute().parents and which_file(folder / ".lock") != lock:
+            raise UserError(f"{path.parent} was deleted or replaced while this run worked: it stops")

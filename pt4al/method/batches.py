@@ -109,14 +109,15 @@ def find_batches(config: Config, pool: Images) -> tuple[list[list[int]], dict[st
         raise UserError(f"make_batches.py did not finish {folder}: run it again")
     if record:
         check_origin(config, record, folder)
-        check_pretext_of(record, folder, config.checkpoint_dir)
+        check_pretext_of(record, folder, config)
     batches = read_batches(folder, config.num_batches, pool.positions_by_key(), pool.key)
     digest = hashlib.sha256(repr(batches).encode()).hexdigest()
     files = {path.name: sha256_of(path) for path in batch_files(folder)}
-    covered = sum(map(len, batches))
-    if covered < len(pool):
+    covered = len({i for batch in batches for i in batch} - {*pool.copies})
+    needed = len(pool) - len(pool.copies)
+    if covered < needed:
         processes.say(
-            f"warning: the batches of {folder} hold {covered} of the {len(pool)} images of the pool; "
+            f"warning: the batches of {folder} hold {covered} of the {needed} images of the pool; "
             "the others are never chosen"
         )
     made_from = None
@@ -161,16 +162,24 @@ def check_origin(config: Config, record: Record, folder: Path) -> None:
             )
 
 
-def check_pretext_of(record: Record, folder: Path, checkpoints: Path) -> None:
+def check_pretext_of(record: Record, folder: Path, config: Config) -> None:
     """Raise a UserError where batches were made by other weights than the experiment has now, or is about
     to have. Where only batches were copied, they are taken as they are."""
-    was, weights = record["inputs"].get("weights"), checkpoints / "rotation.pth"
-    if was is None:
+    inputs, weights = record["inputs"], config.checkpoint_dir / "rotation.pth"
+    if (was := inputs.get("weights")) is None:
         return
-    if not weights.exists() and (last := checkpoints / "rotation" / "last.pth").exists():
-        raise UserError(
-            f"{folder} was made from {weights}, which is not there, but {last} is: give rotation.py again"
-        )
+    made_from = inputs.get("pretext_made_from")
+    for path in sorted(config.runs_dir.glob("*/config.json")) if made_from and not weights.exists() else ():
+        content = read_json(path)
+        if not isinstance(content, dict) or content.get("script") != "rotation.py":
+            continue
+        begun = check_record(content, path)
+        same = {**begun["parameters"], "precision": ""} == {**made_from, "precision": ""}
+        if not same or begun["inputs"].get("data") != inputs.get("data"):
+            raise UserError(
+                f"{weights} is not there, and {path.parent} makes other weights than {folder} was made from: "
+                "give rotation.py again, then make_batches.py --restart"
+            )
     if weights.exists() and sha256_of(weights) != was:
         raise UserError(
             f"{folder} was made from other weights than {weights} holds now: give make_batches.py --restart, "

@@ -102,6 +102,8 @@ class Learner:
         if self.finished and self.cycle < self.cycles - 1:
             processes.say(f"{run.tables} had {self.cycle + 1} cycles and resumes: {self.cycles} in all")
             run.finish_cycle(self.chosen()["net"])
+            if processes.is_main():  # which would be those of an earlier cycle
+                (run.tables / "predictions.csv").unlink(missing_ok=True)
         self.was_finished = self.finished
         if self.finished:
             processes.say(f"{run.tables} is finished: nothing to do; --restart starts over")

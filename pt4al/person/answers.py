@@ -13,7 +13,7 @@ import torch
 
 from pt4al.base import processes
 from pt4al.base.console import UserError, Waiting
-from pt4al.base.files import read_json, read_lines, write_csv, write_json, write_lines, write_text
+from pt4al.base.files import check_held, read_json, read_lines, write_csv, write_json, write_lines, write_text
 from pt4al.data.ids import by_path, sort_classes
 from pt4al.data.images import Images, LabeledSet
 from pt4al.person import label_studio
@@ -105,6 +105,10 @@ class Annotator:
 
     def read(self, classes: Sequence[str]) -> Answers:
         files = self.folder / "labels.csv", self.tables / "to_label.csv"
+        if all(map(Path.exists, files)) and files[0].samefile(files[1]):
+            raise UserError(
+                f"{files[1]} and {files[0]} are one file, and main.py rewrites the first: make two of them"
+            )
         return read_answers(files, self.position_of, classes)
 
     def write_asked(self, asked: list[int]) -> None:
@@ -123,6 +127,7 @@ class Annotator:
         find = finder(self.position_of)
         known = {row[1:] for row in LabelFile(shared, find).rows()} if shared.exists() else set()
         with locked(self.tables):  # the page of a read-only folder writes here, too
+            check_held(path)
             file = LabelFile(path, find, create=True)
             kept = [
                 line

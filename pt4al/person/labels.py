@@ -431,11 +431,12 @@ def locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise
-        raise UserError(
-            f"{folder} cannot be written ({error.strerror}): fill in to_label.csv of the run instead, or "
-            f"make a folder OWN with a link to its images (ln -s {folder.resolve()}/pool OWN/pool) and give "
-            "--data-dir OWN"
-        ) from None
+        instead = (
+            ": fill in to_label.csv of the run instead, or make a folder OWN with a link to its images "
+            f"(ln -s {folder.resolve()}/pool OWN/pool) and give --data-dir OWN"
+        )
+        hint = instead if (folder / "pool").exists() else ""
+        raise UserError(f"{folder} cannot be written ({error.strerror}){hint}") from None
     try:
         yield
     finally:

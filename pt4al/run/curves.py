@@ -3,7 +3,7 @@ reader has to know of them. No torch here: programs that draw use it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def pool(name: str, runs: list[Run]) -> Curve:
     """
     known = sorted((run for run in runs if run.record), key=lambda run: run.seed)
     runs = known + [run for run in runs if not run.record]
-    for a, b in pairwise(known):
+    for a, b in combinations(known, 2):
         if text := differing(a.record, b.record, of_one_method=True):
             raise UserError(f"{a.path} and {b.path} are not seeds of one method: {text}")
         if a.seed == b.seed:

@@ -10,7 +10,7 @@ from typing import Any
 
 from config import Config
 from pt4al.base import processes
-from pt4al.base.files import read_lines, write_lines
+from pt4al.base.files import read_lines, take_lock, write_lines
 from pt4al.data.images import Images
 
 FILES = ("folder", "unlabeled")  # data sets that are folders of images
@@ -31,12 +31,25 @@ def listed(images: Images) -> list[str]:
 
 
 def note_images(config: Config, inputs: dict[str, Any], now: dict[str, Images]) -> None:
-    """Write the lists of these images, unless they are there; `inputs` holds their hashes by name."""
+    """Write the lists of these images, unless they are there; `inputs` holds their hashes by name. All runs
+    of an experiment share them, so one writes at a time."""
     if config.dataset in FILES and processes.is_main():
+        config.checkpoint_dir.mkdir(parents=True, exist_ok=True)
+        lock = take_lock(config.checkpoint_dir / ".images.lock", -1)
         for name, images in now.items():
             path = list_path(config, inputs[name])
             if len(images) and not path.exists():
                 write_lines(path, listed(images))
+        lock.release()
+
+
+def has_others(config: Config, was: Any, images: Images) -> bool:
+    """Whether other pictures than before have the names of some of these, as far as the list tells."""
+    path = list_path(config, was) if isinstance(was, str) else None
+    if path is None or not path.is_file():
+        return False
+    before, after = by_key(read_lines(path), images), by_key(listed(images), images)
+    return any(before[key][0] != after[key][0] for key in before.keys() & after.keys())
 
 
 def changes(

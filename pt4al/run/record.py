@@ -171,6 +171,6 @@ def git(*arguments: str) -> str | None:
             command, capture_output=True, text=True, check=False,
             env={**outside, "GIT_CEILING_DIRECTORIES": str(root.parent)},
         )  # fmt: skip
-    except FileNotFoundError:
+    except OSError:  # none on the path, or none that may be started
         return None
     return done.stdout.strip() if done.returncode == 0 else None

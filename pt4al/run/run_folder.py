@@ -9,7 +9,7 @@ was killed.
 import os
 import re
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,14 @@ from pt4al.base.files import (
     write_json,
 )
 from pt4al.data.images import Images
-from pt4al.run.pictures import changes, note_images
+from pt4al.run.pictures import changes, has_others, note_images
 from pt4al.run.record import HOW, Record, check_record, compare, cycles_of, environment, make_record
 from pt4al.run.state import State, from_content, to_content
 from pt4al.run.tables import (
     BEFORE_A_STATE,
     Seconds,
     read_seconds,
+    rows_of_cycles,
     table_files,
     write_labeled,
     write_tables,
@@ -138,6 +139,11 @@ class RunFolder:
                 "here too, choose another --run-name, or start over with --restart"
             )
         self._check_cycles(content, state)
+        if state and (more := rows_of_cycles(self.tables) - len(state.cycles)) > (not state.finished):
+            raise UserError(
+                f"{self.last} is older than {self.tables}/cycles.csv, which has {more} cycles more: put back "
+                "the one that belongs to it, or start over with --restart"
+            )
         for code in {record["code"] for record in known} - {ours["code"]}:
             processes.say(
                 f"note: {self.tables} was begun by version {code} of this code, this is {ours['code']}"
@@ -173,9 +179,12 @@ class RunFolder:
             machines: what was said of them before; empty where the run begins.
             done: nothing is left to compute on this one.
         """
-        others = {name: value for name, value in asdict(self.config).items() if name in HOW - {"restart"}}
+        names = {f.name for f in fields(Config) if self.script in f.metadata["scripts"]} & HOW - {"restart"}
+        others = {name: value for name, value in asdict(self.config).items() if name in names}
         here = environment(self.config)
         made_with = machines.get("made_with", here)
+        if not isinstance(made_with, dict) or not isinstance(machines.get("went_on_with", []), list):
+            raise UserError(f"{path} is damaged: made_with or went_on_with; move it away")
         changed = [
             f"{k} {v}" for k, v in here.items() if not k.startswith("git_") and v != made_with.get(k, v)
         ]
@@ -193,14 +202,13 @@ class RunFolder:
                 content = (read_json if path == stored else load_checkpoint)(path)
             except UserError:  # missing, or damaged, which --restart is for
                 continue
-            content = content if isinstance(content, dict) else {}
-            script = (content.get("record") or content).get("script", self.script)
-            if script != self.script:
+            record = content.get("record", content) if isinstance(content, dict) else {}
+            script = record.get("script") if isinstance(record, dict) else None
+            if script not in (None, self.script):
                 raise UserError(
                     f"{self.tables} is a run of {script}, which {self.script} does not delete: choose "
                     "another --run-name, or move it away"
                 )
-            return
 
     def _set_aside(self, inputs: dict[str, Any], stored: Path) -> None:
         """Answers in to_label.csv outlive --restart. Those to images of another folder get a name of their
@@ -213,7 +221,8 @@ class RunFolder:
             if content["inputs"].get("data") == inputs["data"]:
                 return
             was, now = content["other_parameters"]["data_dir"], self.config.data_dir
-            if Path(was).resolve() == Path(now).resolve():
+            others = has_others(self.config, content["inputs"].get("data"), self.pool)
+            if Path(was).resolve() == Path(now).resolve() and not others:
                 return  # photographs were added or removed: rows of those that are gone are left alone
         except (UserError, KeyError, TypeError, AttributeError, ValueError):
             pass  # --restart is for a damaged record, too
@@ -227,7 +236,10 @@ class RunFolder:
 
     def _delete(self, result: Path | None) -> None:
         """Delete what this class and its callers write, by name: other files are not ours."""
-        for path in (*self._files(), self.tables / "config.json", *([result] if result else [])):
+        paths = [*self._files(), self.tables / "config.json", *([result] if result else [])]
+        if folders := [path for path in paths if path.is_dir()]:
+            raise UserError(f"{folders[0]} is a folder, where this run writes a file: move it away")
+        for path in paths:
             path.unlink(missing_ok=True)
 
     def _files(self) -> list[Path]:

@@ -165,6 +165,9 @@ def read_record(path: Path) -> Record | None:
     missing = [name for name, kind in kinds.items() if not isinstance(record.get(name), kind)]
     if not missing and not isinstance(record["parameters"].get("seed"), int):
         missing = ["parameters.seed"]
+    for name in ("batches_made_from", "pretext_made_from"):
+        if not missing and not isinstance(record["inputs"].get(name), dict | None):
+            missing = [f"inputs.{name}"]
     if missing:
         raise UserError(f"{path} is damaged: it lacks {missing[0]}")
     return record

@@ -93,6 +93,12 @@ def seconds_of(seconds: Seconds, cycle: int) -> float:
     return sum((s for (c, _), s in seconds.items() if c == cycle), 0.0)
 
 
+def rows_of_cycles(folder: Path) -> int:
+    """How many cycles stand in cycles.csv."""
+    path = folder / "cycles.csv"
+    return sum(line[:1].isdecimal() for line in read_lines(path)[1:]) if path.is_file() else 0
+
+
 def read_seconds(folder: Path) -> Seconds:
     """Seconds from metrics.csv: a line cut short tells nothing, and costs nothing else."""
     path = folder / "metrics.csv"

@@ -70,7 +70,7 @@ def load_weights(
             )
     for name in ("num_classes", "depth", "width", "img_size", "channel_order", "dataset", "data"):
         found, wanted = checkpoint.get(name), description[name]
-        if name in checkpoint and found != wanted:
+        if name in checkpoint and (type(found) is not type(wanted) or found != wanted):
             if name == "data" and (told := explain(found)):
                 raise UserError(f"{path} {told}")
             raise UserError(
@@ -78,6 +78,9 @@ def load_weights(
                 "make it again"
             )
     weights = {name.removeprefix("module."): value for name, value in checkpoint["net"].items()}
+    for name, value in weights.items():
+        if value.is_nested or value.is_meta:
+            raise UserError(f"{path} holds {name} as a nested or an empty tensor: it must be a plain one")
     if twice := [name for name in checkpoint["net"] if f"module.{name}" in checkpoint["net"]]:
         raise UserError(f"{path} holds {twice[0]} twice, as module.{twice[0]} too: keep one")
     ours = net.state_dict()

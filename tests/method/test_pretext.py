@@ -87,7 +87,12 @@ def test_an_interrupted_restart_leaves_no_old_weights(finished: Path, tmp_path: 
     process.send_signal(signal.SIGTERM)
     says(process.communicate(60)[1], "without --restart")
     refused(folder, "make_batches.py", says="rotation.py")
-    refused(folder, "main.py", "--run-name", "new", says=("rotation.pth", "rotation.py again"))
+    run_tiny(folder, "main.py", "--run-name", "new", "--cycles", "1")  # it will be what it was
+    process = start(folder, "rotation.py", "--restart", "--lr", "0.01", hold=(1, 60))
+    process.kill()
+    process.wait()
+    for script in ("main.py", "main_pt4al.py"):
+        refused(folder, script, "--run-name", "newer", says=("rotation.pth", "rotation.py again"))
 
 
 def test_released_weights_are_not_replaced(finished: Path, tmp_path: Path):

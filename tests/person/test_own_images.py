@@ -285,6 +285,7 @@ def test_a_finished_run_that_is_given_more_cycles_asks_on(work: Path, tmp_path: 
     assert until_done(whole) == 2
     assert until_done(work, "--cycles", "1") == 1 and (work / RUN / "predictions.csv").exists()
     waits(own(work, status=3), 1, 10, 10)
+    assert not (work / RUN / "predictions.csv").exists()  # those of cycle 0
     assert until_done(work) == 1
     assert differences(work, whole) == []
 
@@ -292,14 +293,16 @@ def test_a_finished_run_that_is_given_more_cycles_asks_on(work: Path, tmp_path: 
 def test_all_methods_label_as_many_images_by_default(untested: Path):
     """Also where copies, and images to test by, leave one batch fewer to choose from than another."""
     pool, first = untested / "photos/pool", (untested / "loss/own/batch_0.txt").read_text().split()
-    for name in first[1:10]:
+    for name in first[1:19]:
         shutil.copy(untested / "photos" / first[0], untested / "photos" / name)
+    own(untested, "rotation.py")
+    own(untested, "make_batches.py", "--restart")  # copies have one loss, and fill no batch
     flags = ["--test-labels", "5", "--labels-per-cycle", "none"]
     for others in ([], RANDOM_BASELINE):
         own(untested, "main.py", *flags, *others, status=3)
         own(untested, "main_pt4al.py", *flags, *others[2:4], status=3)
     picks = sorted((untested / "runs/own").glob("*/labeled/cycle_0.txt"))
-    eligible = len(list(pool.iterdir())) - 9 - 5
+    eligible = len(list(pool.iterdir())) - 18 - 5
     assert [len(path.read_text().split()) for path in picks] == [eligible // 5 // 5] * 4
 
 
@@ -438,6 +441,29 @@ def test_answers_to_a_list_of_other_images_are_set_aside(asked: Path):
     run(asked, "utils/convert_labels.py", "import", str(aside), "--data-dir", "photos")
     own(asked, status=3)  # cycle 1
     assert (asked / RUN / "labeled/cycle_1.txt").exists()
+
+
+@pytest.mark.parametrize("link", ["labels.csv", "to_label.csv"])
+def test_two_label_files_that_are_one_are_refused(asked: Path, link: str):
+    answer(asked)
+    mine, ours = asked / "photos/labels.csv", asked / RUN / "to_label.csv"
+    here, there = (mine, ours) if link == "labels.csv" else (ours, mine)
+    shutil.copy(mine, there) if link == "labels.csv" else None
+    here.unlink()
+    here.symlink_to(there)
+    before = there.read_bytes()
+    one_error(own(asked, status=2).stderr, "main.py", "labels.csv", "to_label.csv", "one file")
+    assert there.read_bytes() == before
+
+
+def test_answers_to_other_pictures_of_the_same_names_are_set_aside(asked: Path):
+    path, truth = asked / RUN / "to_label.csv", truth_of(asked)
+    path.write_text("file_name,label\n" + "".join(f"{x},{truth[x]}\n" for x in waiting(asked)))
+    for image in (asked / "photos/pool").iterdir():
+        Image.fromarray(255 - np.asarray(Image.open(image))).save(image)
+    done = own(asked, "main.py", "--restart", status=3)
+    says(done.stdout, "to_label_of_other_images.csv")
+    waits(done, 0, 10, 10)
 
 
 def test_answers_outlive_photographs_that_come_and_go(asked: Path):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_runs import make_record, make_run, make_runs
+from made_runs import MADE_FROM, make_record, make_run, make_runs
+from shell import user_error
 
 from pt4al.base.console import UserError
 from pt4al.base.files import write_csv
@@ -57,6 +58,17 @@ def test_seeds_of_other_numbers_of_cycles_are_pooled_and_noted(tmp_path: Path):
     (curve,) = curves_of(short, long)
     assert curve.accuracy["best"].tolist() == [[1, 2], [3, 4]]
     assert notes_of_runs([curve]) == [f"the curve of m ends after 2 of 3 cycles, as {short} does"]
+
+
+def test_all_seeds_are_compared_with_all(tmp_path: Path):
+    """One that does not say how its pretext network was trained lies between two that differ."""
+    runs = []
+    for seed, epochs in enumerate((1, None, 15)):
+        made_from = {**MADE_FROM, "pretext_made_from": epochs and {"rotation_epochs": epochs}}
+        record = make_record(seed, inputs={"batches_made_from": made_from})
+        runs.append(make_run(tmp_path / f"{seed}/m", [1, 2], record))
+    with user_error("pretext.rotation_epochs is 1 and 15"):
+        curves_of(*runs)
 
 
 def test_a_run_that_is_not_finished_is_noted(tmp_path: Path):

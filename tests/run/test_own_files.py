@@ -61,6 +61,21 @@ def test_restart_does_not_delete_a_run_of_another_script(finished: Path, tmp_pat
     refused(folder, "rotation.py", *name, says=("rotation.pth", "of run rotation"))
 
 
+@pytest.mark.parametrize("record", ["{}", '{"record": "x"}', '{"script": "main_pt4al.py"}'])
+def test_a_damaged_record_does_not_give_a_run_away(finished: Path, tmp_path: Path, record: str):
+    """The state names its script, too."""
+    folder = copy(finished, tmp_path)
+    (folder / RUN / "config.json").write_text(record)
+    name = ["--run-name", "main-confidence", "--restart"]
+    refused(folder, "main_pt4al.py", *name, says=("main-confidence", "of main.py"))
+
+
+def test_restart_looks_before_it_deletes(finished: Path, tmp_path: Path):
+    folder = copy(finished, tmp_path)
+    (folder / WEIGHTS / "main_7.pth").mkdir()
+    refused(folder, "main.py", "--restart", says=("main_7.pth", "is a folder"))
+
+
 def test_restart_replaces_a_damaged_record(finished: Path, tmp_path: Path):
     folder = copy(finished, tmp_path)
     (folder / RUN / "config.json").write_text("{")
@@ -168,6 +183,16 @@ def test_a_finished_run_writes_its_lost_tables_again(finished: Path, tmp_path: P
     written = json.loads(record.read_text())
     assert written["made_with"] == made_with and "went_on_with" not in written  # not this machine
     assert differences(folder, finished) == [f"{WEIGHTS}/last.pth", f"{RUN}/config.json"]
+
+
+def test_a_state_that_is_older_than_the_tables_is_refused(finished: Path, tmp_path: Path):
+    folder = copy(finished, tmp_path, "main-confidence")
+    run_tiny(folder, "main.py", "--cycles", "2")
+    shutil.copy(folder / WEIGHTS / "last.pth", tmp_path)
+    run_tiny(folder, "main.py")
+    shutil.copy(tmp_path / "last.pth", folder / WEIGHTS)
+    for flags in ([], ["--cycles", "2"]):
+        refused(folder, "main.py", *flags, says=("last.pth", "cycles.csv", "--restart"))
 
 
 def test_what_a_finished_run_lost_is_written_again_or_named(finished: Path, tmp_path: Path):

@@ -53,6 +53,12 @@ def test_the_code_is_that_of_this_repository(tmp_path: Path, monkeypatch: pytest
     assert record.git("rev-parse", "--git-dir") is None
 
 
+def test_a_git_that_may_not_be_started_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "git").write_text("")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert record.git("rev-parse", "HEAD") is None
+
+
 def test_another_user_may_own_the_repository(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     here, run = record.code_version(), subprocess.run

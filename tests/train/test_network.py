@@ -71,6 +71,8 @@ def test_odd_sizes_train_without_writing_outside_memory(width: int, size: int, i
         ("linear.bias", lambda w: w.to(torch.complex64), "complex64"),
         ("linear.bias", lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8), "qint8"),
         ("linear.bias", lambda w: w.int(), "int32"),
+        ("linear.bias", lambda w: w.to("meta"), "linear.bias"),
+        ("linear.bias", lambda w: torch.nested.nested_tensor([w]), "linear.bias"),
         ("module.linear.bias", lambda w: w, "linear.bias twice"),
         (7, lambda w: w, "no dict of weights"),
     ],
@@ -89,6 +91,13 @@ def test_weights_that_are_no_plain_tensors_are_refused(
         torch.save({"net": {**weights, name: change(weights["linear.bias"])}}, tmp_path / "a.pth")
     with user_error(str(tmp_path / "a.pth"), said):
         load_weights(tmp_path / "a.pth", net, described)
+
+
+def test_a_description_of_another_kind_is_refused(tmp_path: Path):
+    net = build(18, 4, 10)
+    torch.save({"net": net.state_dict(), "width": torch.ones(3)}, tmp_path / "a.pth")
+    with user_error("a.pth", "another width"):
+        load_weights(tmp_path / "a.pth", net, {"num_classes": 10, "depth": 18, "width": 4})
 
 
 # --- features, and batch norm folded
