@@ -40,7 +40,6 @@ import filecmp
 import os
 import shutil
 import sys
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 from functools import cached_property
@@ -57,6 +56,7 @@ from pt4al.person.agreement import read_answers
 from pt4al.person.label_forms import ROBOFLOW, Claim, originals, path_in, read_source
 from pt4al.person.labels import (
     UNSURE,
+    Finder,
     LabelFile,
     below_pool,
     check_class,
@@ -66,7 +66,7 @@ from pt4al.person.labels import (
     decoded,
     doubts_first,
     editing,
-    finder,
+    nfc,
     one_line,
     read_classes,
     twins,
@@ -107,11 +107,11 @@ class Pool:
     def by_path(self, path: str) -> int | None:
         """Position of the image with this path below PHOTOS or PHOTOS/pool, in whichever Unicode
         form its letters are."""
-        key = by_path(below_pool(path))
-        if key in self.position_of:
-            return self.position_of[key]
-        alike = [i for i in self.named.get(stem(key), ()) if nfc(by_path(self.files[i])) == nfc(key)]
-        return alike[0] if len(alike) == 1 else None
+        return self.position_of.get(self.finder.path(path))
+
+    @cached_property
+    def finder(self) -> Finder:
+        return Finder(self.position_of)
 
     def find(self, text: str) -> str | None:
         """Which image a text of a table names, by path or name: a `Find`."""
@@ -172,10 +172,6 @@ class Pool:
         return {stem(name): i for i, name in enumerate(self.flat_names)}
 
 
-def nfc(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
-
-
 def stem(path: str) -> str:
     """The name of a file without its ending, in composed form."""
     return nfc(by_path(path).rpartition("/")[2])
@@ -197,10 +193,10 @@ def untaken(name: str, taken: set[str]) -> str:
 
 
 def match(said: list[Claim], pool: Pool) -> Iterator[tuple[Claim, list[int]]]:
-    """With what is said the positions of the images that are meant: one; none if it is not in the
-    pool; several where images are copies of one another."""
+    """With what is said, if it is something, the positions of the images that are meant: one; none if it is
+    not in the pool; several where images are copies of one another."""
     raw = [path_in(s.image) for s in said]
-    called = [pool.called(path, s.label) for path, s in zip(raw, said, strict=True)]
+    called = [pool.called(path, s.label if s.copy else "") for path, s in zip(raw, said, strict=True)]
     # Roboflow makes several images of one, by augmentation; others of one name are strangers.
     sources = {
         (below_pool(path), None if ROBOFLOW.search(old) else (below_pool(old), s.copy))
@@ -209,6 +205,8 @@ def match(said: list[Claim], pool: Pool) -> Iterator[tuple[Claim, list[int]]]:
     clashing = {name for name, n in Counter(stem(path) for path, _ in sources).items() if n > 1}
     twice = {path for path, n in Counter(path for path, _ in sources).items() if n > 1}
     for path, old, s in zip(called, raw, said, strict=True):
+        if not s.label:  # it says nothing, but may have the name of another
+            continue
         name, sure = stem(path), path == old or below_pool(path) not in twice
         found = [i for i in [pool.by_path(path)] if i is not None and sure]
         if not found and name not in clashing and len(pool.named.get(name, ())) == 1:
@@ -240,7 +238,7 @@ def bring_in(options: argparse.Namespace) -> None:
     labeled = [s for s in said if s.label]
     new: dict[tuple[int, str], Claim] = {}
     strange: dict[tuple[str, Path | None], Claim] = {}
-    for s, positions in match(labeled, pool):
+    for s, positions in match(said, pool):
         if not positions:
             strange.setdefault((s.image, s.copy), s)
         elif s.label != UNSURE:
@@ -258,7 +256,7 @@ def bring_in(options: argparse.Namespace) -> None:
     first = next((one_line(f"{s.image} ({s.place})") for s in strange.values()), "")
     if strange and not new:
         raise UserError(f"none of {len(strange)} images is in {pool.photos}/pool, the first: {first}")
-    with editing(options.data_dir, finder(pool.position_of)) as file:
+    with editing(options.data_dir, pool.finder) as file:
         count = merge(new, pool, file, classes, options.replace)
     if strange:
         print(f"{len(strange)} images are not in {pool.photos}/pool, the first: {first}")
@@ -293,9 +291,7 @@ def merge(
     """
     decided = read_answers([file.path], pool.position_of, classes).labels
     rows = {
-        (pool.position_of.get(by_path(below_pool(row.file))), row.annotator): row.label
-        for row in doubts_first(file.rows())
-        if row.label
+        (pool.by_path(row.file), row.annotator): row.label for row in doubts_first(file.rows()) if row.label
     }
     count: Counter[str] = Counter()
     against = []

@@ -54,11 +54,12 @@ from pt4al.base.files import read_json, write_lines
 from pt4al.data.decoding import open_picture, quiet
 from pt4al.data.depth import eight_bits
 from pt4al.data.ids import by_path, sort_classes
-from pt4al.data.listing import images_below
+from pt4al.data.listing import folders_in, images_below
 from pt4al.person.agreement import read_answers
 from pt4al.person.labels import (
     UNSURE,
     Find,
+    Finder,
     LabelFile,
     add_class,
     below_pool,
@@ -68,7 +69,7 @@ from pt4al.person.labels import (
     decoded,
     doubts_first,
     editing,
-    finder,
+    key_of,
     locked,
     read_classes,
 )
@@ -118,7 +119,7 @@ class Listed:
 
     def __post_init__(self) -> None:
         whole = "\n".join(self.files).encode("utf-8", "surrogateescape")
-        object.__setattr__(self, "position_of", {key_of(file): i for i, file in enumerate(self.files)})
+        object.__setattr__(self, "position_of", {by_path(file): i for i, file in enumerate(self.files)})
         object.__setattr__(self, "name", hashlib.sha256(whole).hexdigest()[:16])
 
 
@@ -144,7 +145,7 @@ class Task:
         self.photos = photos_of(run)
         pool = self.photos / "pool"
         images = images_below(pool) if pool.is_dir() else ()
-        self.find = finder({key_of(str(path.relative_to(self.photos))) for path in images})
+        self.find = Finder({by_path(path.relative_to(self.photos).as_posix()) for path in images})
         self.writable = os.access(self.photos, os.W_OK)
         self.keeps, self.book = (self.photos, "labels.csv") if self.writable else (run, "to_label.csv")
         self.added: list[str] = []
@@ -210,18 +211,24 @@ class Task:
             classes = [*sort_classes(met - {"", UNSURE, *self.added}), *self.added]
         if self.annotator:
             mine = [row for row in rows if row.annotator == self.annotator and row.label]
-            labels = {listed.position_of.get(key_of(row.file), -1): row.label for row in doubts_first(mine)}
+            labels = {
+                listed.position_of.get(key_of(row.file, self.find), -1): row.label
+                for row in doubts_first(mine)
+            }
         return View(classes, [labels.get(i) for i in range(len(listed.files))])
 
     def of_test(self) -> set[str]:
         """The classes of the test set, where there is one."""
-        return {class_of_folder(path) for path in self.photos.glob("test/[!.]*") if path.is_dir()}
+        folder = self.photos / "test"
+        return {class_of_folder(path) for path in (folders_in(folder) if folder.is_dir() else ())}
 
     def in_list(self, file: str) -> set[str]:
         """What to_label.csv itself says of an image, in the name of this annotator."""
-        path, key = self.run / "to_label.csv", key_of(file)
+        path, key = self.run / "to_label.csv", by_path(file)
         rows = LabelFile(path, self.find).rows() if path.exists() else ()
-        return {x.label for x in rows if x.annotator == self.annotator and key_of(x.file) == key} - {""}
+        return {
+            x.label for x in rows if x.annotator == self.annotator and key_of(x.file, self.find) == key
+        } - {""}
 
     def answer(self, listed: Listed, index: int, label: str, before: str | None) -> View:
         """Write the answer to an image.
@@ -349,7 +356,7 @@ def read_list(path: Path, find: Find) -> list[str]:
         file = below_pool(row.file)
         if not row.file or ".." in file.split("/"):
             raise UserError(f"{path} line {row.line}: {row.file!r} is not a path below pool/")
-        listed.setdefault(key_of(file), file)
+        listed.setdefault(by_path(file), file)
     return list(listed.values())
 
 
@@ -365,11 +372,6 @@ def read_review(path: Path) -> list[tuple[str, str, str, float]]:
         except (KeyError, TypeError, ValueError, AttributeError):
             raise UserError(f"{path} line {number} is not as main.py writes it: run main.py again") from None
     return rows
-
-
-def key_of(file: str) -> str:
-    """What an image is known by, however a label file writes its path."""
-    return by_path(below_pool(file))
 
 
 # --- the server

@@ -1,7 +1,7 @@
 """What label files say together: one answer an image, who disagrees, and how much."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -12,11 +12,12 @@ from pt4al.data.ids import by_path
 from pt4al.person.labels import (
     UNSURE,
     Find,
+    Finder,
     LabelFile,
     below_pool,
     check_class,
     check_known,
-    finder,
+    key_of,
     one_line,
     twins,
 )
@@ -34,18 +35,24 @@ class Answers:
         disagreements: file, label, annotator of every answer to such an image.
         said: who says what, and where.
         remarks: lines about the files.
+        others: classes that are known otherwise.
     """
 
     labels: dict[int, str] = field(default_factory=dict)
     disagreements: list[list[str]] = field(default_factory=list)
     said: Said = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    others: set[str] = field(default_factory=set)
 
     @cached_property
     def notes(self) -> list[str]:
         """Lines for the person."""
         named = {label for by_annotator in self.said.values() for label, _ in by_annotator.values()}
-        return [*agreement(self.said), *self.remarks, *twins(named - {UNSURE})]
+        return [
+            *agreement(self.said),
+            *self.remarks,
+            *twins((named | self.others) - {UNSURE} if named else set()),
+        ]
 
 
 def read_answers(
@@ -53,6 +60,7 @@ def read_answers(
     position_of: dict[str, int],
     classes: Sequence[str],
     find: Find | None = None,
+    others: Collection[str] = (),
 ) -> Answers:
     """Read label files as one.
 
@@ -61,6 +69,7 @@ def read_answers(
         position_of: pool position by id key (`Images.positions_by_key`).
         classes: those of classes.txt, or none: any name is a class.
         find: of the whole pool, where `position_of` has a part of it.
+        others: classes that are known otherwise: those of a test set.
 
     Raises:
         UserError: names the line: an unknown class, or two classes for one image by one person.
@@ -69,7 +78,7 @@ def read_answers(
     strange: list[str] = []
     both: set[int] = set()
     named: dict[int, str] = {}
-    known, checked, find = frozenset(classes), {UNSURE}, find or finder(position_of)
+    known, checked, find = frozenset(classes), {UNSURE}, find or Finder(position_of)
     for path in files:
         if not path.exists():
             continue
@@ -77,9 +86,7 @@ def read_answers(
             if not row.label:
                 continue
             place = f"{path} line {row.line}"
-            position = position_of.get(by_path(below_pool(row.file)))
-            if position is None:  # below a folder that is called pool itself
-                position = position_of.get(by_path(f"pool/{row.file.rpartition('/pool/')[2]}"))
+            position = position_of.get(key := key_of(row.file, find))
             if position is None:
                 strange.append(f"{place}: {row.file}")
                 continue
@@ -87,7 +94,7 @@ def read_answers(
                 check_class(row.label, f"{place}: ")
                 check_known(row.label, known, place)
                 checked.add(row.label)
-            named[position] = below_pool(row.file)
+            named[position] = file if by_path(file := below_pool(row.file)) == key else row.file
             by_annotator = said.setdefault(position, {})
             label, before = by_annotator.setdefault(row.annotator, (row.label, place))
             if UNSURE in (label, row.label) and label != row.label:
@@ -100,7 +107,7 @@ def read_answers(
                     f"{place}: {row.file} has two labels, {label!r} ({before}) and {row.label!r}, "
                     f"{who}: keep one"
                 )
-    answers = Answers(said=said)
+    answers = Answers(said=said, others={*others})
     if both:
         answers.remarks.append(f"a class and a `?` of one person, images: {len(both)}; the class counts")
     for position, by_annotator in said.items():

@@ -18,7 +18,7 @@ from pt4al.data.ids import by_path, sort_classes
 from pt4al.data.images import Images, LabeledSet
 from pt4al.person import label_studio
 from pt4al.person.agreement import Answers, read_answers
-from pt4al.person.labels import UNSURE, LabelFile, class_of_folder, finder, locked, read_classes
+from pt4al.person.labels import UNSURE, Finder, LabelFile, class_of_folder, locked, read_classes
 from pt4al.run.run_folder import RunFolder
 from pt4al.run.state import CycleLabels
 
@@ -109,7 +109,7 @@ class Annotator:
             raise UserError(
                 f"{files[1]} and {files[0]} are one file, and main.py rewrites the first: make two of them"
             )
-        return read_answers(files, self.position_of, classes)
+        return read_answers(files, self.position_of, classes, others=self.test.classes)
 
     def write_asked(self, asked: list[int]) -> None:
         """asked.txt: all that this run has ever asked for, also before --restart; and labeled/test.txt."""
@@ -124,7 +124,7 @@ class Annotator:
         """to_label.csv with what waits, and below it the answers that stand in it alone, as they were
         written; the same for Label Studio; and what annotators disagree on."""
         path, shared = self.tables / "to_label.csv", self.folder / "labels.csv"
-        find = finder(self.position_of)
+        find = Finder(self.position_of)
         known = {row[1:] for row in LabelFile(shared, find).rows()} if shared.exists() else set()
         with locked(self.tables):  # the page of a read-only folder writes here, too
             check_held(path)

@@ -21,6 +21,7 @@ READ = {
 }  # kinds of questions of Label Studio, and where the answer is
 ROBOFLOW = re.compile(r"(.+)_([A-Za-z0-9]+)\.rf\.[A-Za-z0-9]+(\.|$)")  # d0001_png.rf.0b1c....jpg
 UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")  # of Label Studio: 0ab1c2d3-d0001.png
+DATE = re.compile(r"(19|20)\d\d[01]\d[0-3]\d-")  # of a camera: 20230101-d0001.png
 Item = tuple[str, Any]  # where it stands, and what it is: an object, if all is well
 
 
@@ -97,6 +98,10 @@ def read_folders(root: Path) -> Iterator[Claim]:
     if all(folder.name.lower() in SPLITS for folder in folders):
         raise UserError(f"{root} holds no images in class folders: {root}/CLASS/*")
     (first, depth), *others = found
+    if not others and any(images_in(folder) for folder in folders_in(first)):
+        raise UserError(
+            f"{first} holds images, and folders of images: which are classes? Move its images away"
+        )
     if odd := next((folder for folder, other in others if other != depth), None):
         raise UserError(
             f"{first} and {odd} hold images, but not at one depth: which are classes? "
@@ -106,6 +111,8 @@ def read_folders(root: Path) -> Iterator[Claim]:
     if above := sorted(name for name in above if name.lower() not in SPLITS):
         names = ", ".join(above[:5])
         print(printable(f"no classes, as they hold folders alone: {names} ({len(above)} in {root})"))
+    if loose := images_in(root):
+        print(printable(f"{root}: {len(loose)} images outside of the class folders are left out"))
     for folder in folders:
         for path in images_below(folder):
             label = "" if folder.name == NO_LABEL else clean(folder.name)
@@ -195,8 +202,11 @@ def images_of(records: Sequence[Item], find: Find, image: str | None) -> Iterato
     names = {name: None for row in rows for name in row}
     columns = {name: [row.get(name, "") for row in rows] for name in names}
     able = [image] if image else image_columns(columns, lambda i: records[i][0], find)
+    explicit = able[:1] == ["file_name"] and any(find(x) is not None for x in columns["file_name"])
+    able = able[:1] if explicit else able
     for (place, data), row in zip(records, rows, strict=True):
-        paths = [] if image else [x for x in row if x not in FILE_COLUMNS and is_path(path_in(row[x]))]
+        others = [] if image or explicit else [x for x in row if x not in FILE_COLUMNS]
+        paths = [x for x in others if is_path(path_in(row[x]))]
         name = next((x for x in [*able, *paths] if x in row), None)
         if name is None:
             what = f"has no field {image}" if image else "names no image"
@@ -208,12 +218,11 @@ def path_in(image: str) -> str:
     """The path in an address of Label Studio or of a store; any other text is a path itself."""
     if "/data/local-files/" in image and "?d=" in image:
         return unquote(image.partition("?d=")[2].partition("&")[0]).lstrip("/")
-    if re.match(r"[a-z][a-z0-9+.-]+://", image, re.IGNORECASE):
-        image = unquote(urlsplit(image).path)
+    if scheme := re.match(r"([a-z][a-z0-9+.-]+)://", image, re.IGNORECASE):
+        web = scheme[1].lower() in ("http", "https", "file")  # a key of a store may hold `#` and `?`
+        image = unquote(urlsplit(image).path if web else image[scheme.end() :].partition("/")[2])
     elif image.startswith("/data/upload/"):
         image = unquote(image)
-    if image.startswith("/data/upload/") and (parts := UPLOADED.match(image.rpartition("/")[2])):
-        image = parts[1]
     return image.lstrip("/")
 
 
@@ -222,9 +231,9 @@ def originals(path: str, label: str) -> Iterator[str]:
     name = path.rpartition("/")[2]
     if (parts := ROBOFLOW.match(name)) and f".{parts[2].lower()}" in SUFFIXES:
         yield f"{parts[1]}.{parts[2]}"
-    if parts := UPLOADED.match(name):
+    if (parts := UPLOADED.match(name)) and (path.startswith("data/upload/") or not DATE.match(name)):
         yield parts[1]
-    if path.startswith(f"{label}_"):  # CVAT, below the folder of a class
+    if label and path.startswith(f"{label}_"):  # CVAT, below the folder of a class
         yield path.removeprefix(f"{label}_")
 
 
@@ -243,15 +252,32 @@ def read_tasks(
         if not isinstance(data[-1], dict) or not are_objects(annotations_of(task)):
             raise UserError(f"{places[-1]} has no data or annotations: not an export of Label Studio")
     images = images_of(list(zip(places, data, strict=True)), or_beside(path, find), image)
+    answered = question(path, [x for task in tasks for x in annotations_of(task)], column)
     for place, task, name in zip(places, tasks, images, strict=True):
         for annotation in annotations_of(task) or [{}]:
-            label = label_of(annotation, column, place)
+            label = label_of(annotation, answered, place)
             unread = kinds_unread(annotation, column)
             yield Claim(place, name, label, person_of(annotation), beside(path, name), unread)
 
 
 def annotations_of(task: dict[str, Any]) -> Any:
     return task.get("annotations", task.get("completions"))
+
+
+def question(path: Path, annotations: Sequence[dict[str, Any]], column: str | None) -> str:
+    """The question of a project whose answers are the labels: `column`, else `label`, or the only one.
+
+    Raises:
+        UserError: it is not among them, or there are several.
+    """
+    results = [x for annotation in annotations for x in annotation.get("result") or []]
+    asked = {str(x.get("from_name")): None for x in results if isinstance(x, dict)}
+    read = {str(x.get("from_name")): None for x in results if isinstance(x, dict) and x.get("type") in READ}
+    if column and asked and column not in asked:
+        raise UserError(f"{path} has no question {column} (found: {', '.join(asked)}): see --label-column")
+    if not column and len(read) > 1 and "label" not in read:
+        raise UserError(f"{path} answers {', '.join(read)}: choose by --label-column")
+    return column or next(iter(read if len(read) == 1 and "label" not in read else ["label"]))
 
 
 def are_objects(value: Any) -> bool:
@@ -265,7 +291,7 @@ def kinds_unread(annotation: dict[str, Any], column: str | None) -> tuple[str, .
     return tuple(sorted(kinds - READ.keys()))
 
 
-def label_of(annotation: dict[str, Any], column: str | None, place: str) -> str:
+def label_of(annotation: dict[str, Any], column: str, place: str) -> str:
     """The choice or the text of an annotation; empty where it was skipped or says nothing."""
     if annotation.get("was_cancelled") or annotation.get("skipped"):
         return ""
@@ -279,10 +305,6 @@ def label_of(annotation: dict[str, Any], column: str | None, place: str) -> str:
         if key and isinstance(value, dict) and (texts := value.get(key)):
             texts = texts if isinstance(texts, list) else [texts]
             answers.setdefault(str(result.get("from_name")), []).extend(texts)
-    if column is None:
-        column = "label" if "label" in answers or len(answers) != 1 else next(iter(answers))
-        if answers and column not in answers:
-            raise UserError(f"{place} answers {', '.join(answers)}: choose by --label-column")
     texts = answers.get(column, [""])
     if len(texts) != 1 or not isinstance(texts[0], str):
         raise not_one(place, texts)

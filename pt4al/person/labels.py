@@ -21,7 +21,7 @@ import io
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -100,9 +100,13 @@ def is_letter(c: str) -> bool:
     return c.isprintable() or c in "\u200c\u200d" or unicodedata.category(c) == "Zs"
 
 
+def nfc(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
 def clean(name: str) -> str:
     """A name without spaces around it, in composed form."""
-    return unicodedata.normalize("NFC", name.strip())
+    return nfc(name.strip())
 
 
 def decoded(path: Path) -> str:
@@ -129,27 +133,52 @@ def decoded(path: Path) -> str:
 # --- what names the images of a table
 
 
-def finder(keys: Collection[str]) -> Find:
-    """By path below PHOTOS or PHOTOS/pool, or by the name alone, so that a column of paths that lead
-    elsewhere is known for what it is.
+class Finder:
+    """Which image of a pool a text names: a `Find`.
 
     Args:
         keys: id keys of the images of the pool.
     """
 
-    @cache
-    def named() -> dict[str, str]:
+    def __init__(self, keys: Collection[str]) -> None:
+        self.keys = keys
+
+    @cached_property
+    def named(self) -> dict[str, str]:
+        """Key by name alone; empty where several have it."""
         names: dict[str, str] = {}
-        for key in keys:
-            name = key.rpartition("/")[2]
+        for key in self.keys:
+            name = nfc(key.rpartition("/")[2])
             names[name] = "" if name in names else key
         return names
 
-    def find(text: str) -> str | None:
-        key = by_path(below_pool(text))
-        return key if key in keys else named().get(key.rpartition("/")[2])
+    @cached_property
+    def composed(self) -> dict[str, str]:
+        """Key by its composed form; empty where several have it."""
+        forms: dict[str, str] = {}
+        for key in self.keys:
+            forms[nfc(key)] = "" if nfc(key) in forms else key
+        return forms
 
-    return find
+    def path(self, text: str) -> str | None:
+        """By path below PHOTOS or PHOTOS/pool, or from anywhere above, in whichever Unicode form."""
+        name = text.replace("\\", "/").removeprefix("./")
+        below = [name[found.start() + 1 :] for found in re.finditer("/(?=pool/)", name)]
+        paths = [*([name] if name.startswith("pool/") else []), f"pool/{name}", *below]
+        keys = list(map(by_path, paths))
+        exact = next((key for key in keys if key in self.keys), None)
+        return exact or next(filter(None, (self.composed.get(nfc(key)) for key in keys)), None)
+
+    def __call__(self, text: str) -> str | None:
+        """By path, or by the name alone, so that a column of paths that lead elsewhere is known for what
+        it is."""
+        return self.path(text) or self.named.get(nfc(by_path(below_pool(text)).rpartition("/")[2]))
+
+
+def key_of(text: str, find: "Find | None") -> str:
+    """The id key of the image that a label file names by its path, whether it is in the pool or not."""
+    key = find.path(text) if isinstance(find, Finder) else None
+    return key or by_path(below_pool(text))
 
 
 def is_path(text: str) -> bool:
@@ -182,12 +211,16 @@ def image_columns(columns: Mapping[str, Sequence[str]], place: Callable[[int], s
     named = {name: [find(x) for x in columns[name]] for name in known}
     named |= {name: [find(x) if is_path(x) else None for x in columns[name]] for name in others}
     count = {name: sum(x is not None for x in values) for name, values in named.items()}
-    able = sorted(filter(count.get, named), key=lambda x: (x == "file_name", count[x]), reverse=True)
+    sure = {name: sum(map(bool, values)) for name, values in named.items()}
+    order = {name: (name == "file_name", sure[name], count[name]) for name in named}
+    able = sorted(filter(count.get, named), key=order.get, reverse=True)
     for other in able[1:]:
         for i, (one, two) in enumerate(zip(named[able[0]], named[other], strict=True)):
-            if one and two and one != two and (not explicit or is_path(columns[other][i])):
+            first = columns[able[0]][i]  # it may name an image that is not in the pool
+            differ = one != two if one else first and not explicit
+            if two and differ and (not explicit or is_path(columns[other][i])):
                 raise UserError(
-                    f"{place(i)} names two images, {one_line(columns[able[0]][i])!r} ({able[0]}) and "
+                    f"{place(i)} names two images, {one_line(first)!r} ({able[0]}) and "
                     f"{one_line(columns[other][i])!r} ({other}): let the column that is meant be file_name, "
                     "and call the other one `other`; or import the file with --image-column"
                 )
@@ -345,7 +378,7 @@ class LabelFile:
         """The lines of each image and annotator."""
         places: dict[tuple[str, str], list[list[str]]] = {}
         for row, (_, line) in zip(self.rows(), self.lines, strict=True):
-            places.setdefault((by_path(below_pool(row.file)), row.annotator), []).append(line)
+            places.setdefault((key_of(row.file, self.find), row.annotator), []).append(line)
         return places
 
     def answer(self, file: str, label: str, annotator: str = "") -> None:
@@ -370,7 +403,7 @@ class LabelFile:
                 line.append("")
             self.columns = *self.columns[:2], len(self.header) - 1
         at_file, at_label, at_annotator = self.columns
-        mine = self.places.setdefault((by_path(below_pool(file)), annotator), [])
+        mine = self.places.setdefault((key_of(file, self.find), annotator), [])
         if not mine:
             line = [""] * len(self.header)
             line[at_file] = file

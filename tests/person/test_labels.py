@@ -21,11 +21,11 @@ from pt4al.data.ids import by_path
 from pt4al.person.agreement import Answers, read_answers
 from pt4al.person.labels import (
     UNSURE,
+    Finder,
     LabelFile,
     add_class,
     below_pool,
     editing,
-    finder,
     locked,
     read_classes,
 )
@@ -154,7 +154,7 @@ def test_a_fault_while_editing_writes_nothing(tmp_path: Path):
 def test_the_column_that_names_images_is_the_one_with_images_of_the_pool(tmp_path: Path):
     """Also where an answer is added; two that name different ones are refused."""
     numbered = {f"pool/{i}": i for i in range(1, 5)}
-    path, find = tmp_path / "labels.csv", finder(numbered)
+    path, find = tmp_path / "labels.csv", Finder(numbered)
     for text in (
         "nr,picture,label\n1,pool/3.png,a\n2,4.png,b\n",
         "id,path,label\n8,3.png,a\n9,pool/4.png,b\n",
@@ -189,10 +189,32 @@ def test_who_waits_for_another_program_is_told(
     assert (tmp_path / "labels.csv").read_text() == "file_name,label\npool/a.jpg,cat\n"
 
 
+def test_paths_and_letters_of_other_disks(tmp_path: Path):
+    """A path from above the folder of photographs, which lies in one called pool; and a Mac's umlauts."""
+    path, keys = tmp_path / "labels.csv", {"pool/1": 0, "pool/Ka\u0308fer": 1, "pool/hotel/pool/1": 2}
+    path.write_text(
+        "file_name,label\n/srv/pool/photos/pool/1.jpg,cat\nK\u00e4fer.jpg,beetle\nhotel/pool/1.jpg,swim\n"
+    )
+    assert read_answers([path], keys, ()).labels == {0: "cat", 1: "beetle", 2: "swim"}
+    file = LabelFile(path, Finder(keys))
+    file.answer("pool/1.jpg", "dog")  # changes the row that there is
+    file.answer("pool/Ka\u0308fer.jpg", "ant")
+    file.write()
+    assert read_answers([path], keys, ()).labels == {0: "dog", 1: "ant", 2: "swim"}
+
+
+def test_classes_of_the_test_set_that_may_be_the_same_are_noted(tmp_path: Path):
+    (tmp_path / "labels.csv").write_text("file_name,label\n1.jpg,1.0\n")
+    answers = read_answers([tmp_path / "labels.csv"], {"pool/1": 0}, (), others=["1", "2"])
+    assert any("'1'" in note and "'1.0'" in note for note in answers.notes)
+
+
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
 def test_a_folder_that_cannot_be_written_is_told_with_what_can(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ):
+    (tmp_path / "pool").mkdir()
+
     def take_lock(path: Path, _: float) -> None:
         raise OSError(number, os.strerror(number), path)
 

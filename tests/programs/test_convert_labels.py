@@ -134,7 +134,7 @@ def test_a_project_that_is_not_of_ours_is_read(photos: Path, tmp_path: Path):
         task("/data/local-files/?d=some/where/pool/a/dup.png", choice("dog", who={"id": 4, "email": ""})),
         task("s3://bucket/two.png", choice("cat", who=None)),
         task("https://host/x/Ferien/%C3%A4%20%26%20%C3%B6.png?key=1", choice("cat", who={"email": "me@x"})),
-        task("one.png", choice("dog", was_cancelled=True), {"result": [], "completed_by": 1}),
+        task("b/dup.png", choice("dog", was_cancelled=True), {"result": [], "completed_by": 1}),
         {"id": 9, "data": {"photo": "001.png", "text": "x"}, "predictions": [choice("dog")], "annotations": []},
         {"id": 9, "data": {"photo": "a_dup.png"}, "completions": [choice("dog"), choice("cat", skipped=True)]},
     ]  # fmt: skip
@@ -155,9 +155,64 @@ def test_one_of_several_questions_is_chosen(photos: Path, tmp_path: Path):
     both["result"] += choice("sharp", question="quality")["result"]
     (tmp_path / "x.json").write_text(json.dumps(task("one.png", both)))
     error = convert(tmp_path, "import", "x.json", status=2)
-    one_error(error, "convert_labels.py", "x.json task 5", "animal, quality", "--label-column")
+    one_error(error, "convert_labels.py", "x.json", "animal, quality", "--label-column")
     convert(tmp_path, "import", "x.json", "--label-column", "quality")
     assert labels(photos) == {"one.png": "sharp"}
+
+
+def test_answers_to_two_questions_are_not_mixed(photos: Path, tmp_path: Path):
+    """Nor where each picture has an answer to one of them only."""
+    comment = {"from_name": "comment", "type": "textarea", "value": {"text": ["blurred"]}}
+    (tmp_path / "x.json").write_text(
+        json.dumps([task("one.png", choice("dog")), task("two.png", {"result": [comment]})])
+    )
+    error = convert(tmp_path, "import", "x.json", status=2)
+    one_error(error, "convert_labels.py", "x.json", "choice, comment", "--label-column")
+    error = convert(tmp_path, "import", "x.json", "--label-column", "choise", status=2)
+    one_error(error, "convert_labels.py", "x.json", "choise", "choice, comment")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "file_name,label\none.png,\n20a30b01-one.png,dog",
+        "file_name,label\n20230101-one.png,dog",  # a camera's name, not Label Studio's
+        "file_name,label\none.png,\ndog_one.png,dog",
+        "file_name,label\ntrain/one.png,\ntest/one.png,dog",
+        "image,label\n/data/upload/1/aaaaaaaa-one.png,dog\n/data/upload/2/bbbbbbbb-one.png,dog",
+        "file_name,label\naaaaaaaa-one.png,\nbbbbbbbb-one.png,dog",
+    ],
+)
+def test_a_name_that_others_may_have_had_names_nothing(photos: Path, tmp_path: Path, table: str):
+    """Whether those have a label or not."""
+    (tmp_path / "x.csv").write_text(f"{table}\ntwo.png,cat\n")
+    convert(tmp_path, "import", "x.csv")
+    assert labels(photos) == {"two.png": "cat"}
+
+
+def test_a_folder_of_the_pool_may_be_called_pool_too(tmp_path: Path):
+    photos = make_photos(tmp_path / "photos", ["1.png", "hotel/pool/1.png"])
+    (tmp_path / "x.csv").write_text("file_name,label\nhotel/pool/1.png,swim\n")
+    convert(tmp_path, "import", "x.csv")
+    assert labels(photos) == {"hotel/pool/1.png": "swim"}
+
+
+@pytest.mark.parametrize(
+    ("table", "label"),
+    [
+        ("id,path,label\n1,a/1.png,cat\n1,b/1.png,dog\n2,a/2.png,cow\n", ["cat", "dog", "cow"]),
+        ("id,Bild,label\n1,leaf.png,cat\n3,weg.png,dog\n", None),
+    ],
+)
+def test_a_number_is_no_path(tmp_path: Path, table: str, label: list[str] | None):
+    names = ["a/1.png", "b/1.png", "a/2.png", "3.png", "leaf.png"]
+    photos = make_photos(tmp_path / "photos", names)
+    (tmp_path / "x.csv").write_text(table)
+    told = convert(tmp_path, "import", "x.csv", status=0 if label else 2)
+    if label:
+        assert labels(photos) == dict(zip(names, label, strict=False))
+    else:
+        one_error(told, "convert_labels.py", "id", "bild", "--image-column")
 
 
 def answers(question: str, kind: str, value: object) -> dict:
@@ -502,7 +557,13 @@ def tasks(*items: object) -> Make:
     return text("x.json", json.dumps(list(items)))
 
 
+def overview(folder: Path) -> None:
+    for name in ("overview.png", "cat/a.png", "dog/b.png"):
+        draw(folder / "x/Images" / name, 7)
+
+
 BAD_IMPORTS: list[tuple[Make, str, tuple[str, ...]]] = [
+    (overview, "x", ("x/Images", "which are classes")),
     (text("y", ""), "x.csv", ("x.csv",)),
     (text("x.xml", "<a/>"), "x.xml", ("x.xml", ".json", ".jsonl", ".csv", ".tsv")),
     (text("x.zip", "PK"), "x.zip", ("x.zip", "unpack")),

@@ -313,7 +313,7 @@ def test_classes_are_those_met_until_one_is_added(tmp_path: Path):
 
 def test_classes_of_the_test_set_are_known(tmp_path: Path):
     run_folder = make_run(tmp_path, NAMES)
-    for name in ("dog", "cat", ".hidden", " Bär", "Ba\u0308r"):  # composed or not, it is one
+    for name in ("dog", "cat", ".hidden", "@eaDir", " Bär", "Ba\u0308r"):  # composed or not, it is one
         (tmp_path / "photos/test" / name).mkdir(parents=True)
     (tmp_path / "photos/labels.csv").write_text("file_name,label\npool/o.png,Bär\n")
     person = Person(run_folder)
