@@ -527,6 +527,34 @@ def test_photographs_come_out_upright(tmp_path: Path, tag: int, ending: str):
     assert (pixels[:6, :, 0] > 200).all() and (pixels[10:, :, 2] > 200).all()
 
 
+TURN_LEFT = b"\x01\x12\0\x03\0\0\0\x01\0\x08\0\0"
+
+
+@pytest.mark.parametrize(
+    ("exif", "turned"),
+    [
+        (b"garbage", False),
+        (b"MM\0*\0\0", False),  # cut
+        (b"\xff\xff\xff\xff", False),
+        (
+            b"MM\0*\0\0\0\x08\0\x02\x01\x0f\0\x05\0\0\0\x01\0\0\0\0" + TURN_LEFT + bytes(4),
+            True,
+        ),  # camera: a number
+    ],
+)
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
+def test_damaged_exif_harms_no_sound_picture(tmp_path: Path, ending: str, exif: bytes, turned: bool):
+    """It is read as without the tag; where another tag is damaged, it is turned."""
+    image = halves(64, 48)
+    image.save(tmp_path / f"a.{ending}", exif=b"Exif\0\0" + exif)
+    image.save(tmp_path / f"b.{ending}")
+    damaged, plain = (read_image(tmp_path / f"{name}.{ending}", 16, "crop") for name in "ab")
+    if turned:
+        assert (damaged[:, :6, 0] > 200).all() and (damaged[:, 10:, 2] > 200).all()
+    else:
+        assert np.array_equal(damaged, plain)
+
+
 @pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "I;16"])
 @pytest.mark.parametrize("tag", [1, 6, 8])
 def test_plain_tiff_files_are_turned_whole(tmp_path: Path, mode: str, tag: int):
