@@ -43,7 +43,7 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask, Response, abort, jsonify, request
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import make_server
 
@@ -51,7 +51,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pt4al.base.console import Parser, UserError, printable, run_script
 from pt4al.base.files import read_json, write_lines
-from pt4al.data.decoding import open_picture, quiet
+from pt4al.data.decoding import open_picture, quiet, upright
 from pt4al.data.depth import eight_bits
 from pt4al.data.ids import by_path, sort_classes
 from pt4al.data.listing import folders_in, images_below
@@ -312,7 +312,7 @@ class Task:
         """
         try:
             with open(self.photos / name, "rb") as file, open_picture(file, MOST_PIXELS) as image:
-                shown = ImageOps.exif_transpose(eight_bits(image)).convert("RGB")
+                shown = upright(eight_bits(image)).convert("RGB")
         except UnidentifiedImageError:
             raise UserError(f"{name} is not a readable image") from None
         except OSError as error:

@@ -71,11 +71,12 @@ def draw_epochs(axes: np.ndarray, metrics: Table, run: Path) -> None:
         axis.plot(epochs, metrics.column(f"train_{name}"), lw=0.8, label="training")
         test = metrics.column(f"test_{name}")
         known = ~np.isnan(test)
-        marker = "." if known.sum() < FEW else ""  # a single point is no line
-        (line,) = axis.plot(epochs[known], test[known], lw=1.2, marker=marker, label=judged_by)
-        if name == "accuracy":
-            sizes = sizes_of_test_sets(run, metrics.column("cycle"))
-            draw_interval(axis, epochs, test, sizes, line.get_color())
+        if known.any():
+            marker = "." if known.sum() < FEW else ""  # a single point is no line
+            (line,) = axis.plot(epochs[known], test[known], lw=1.2, marker=marker, label=judged_by)
+            if name == "accuracy":
+                sizes = sizes_of_test_sets(run, metrics.column("cycle"))
+                draw_interval(axis, epochs, test, sizes, line.get_color())
         for start in starts:
             axis.axvline(start, color="grey", lw=0.5, ls=":")
         axis.set(xlabel="epoch, all cycles", ylabel=label)
@@ -88,20 +89,26 @@ def draw_epochs(axes: np.ndarray, metrics: Table, run: Path) -> None:
 
 def draw_cycles(axis: Axes, cycles: Table, classes: Table, run: Path) -> None:
     """Test accuracy and macro precision, recall and F1, of the classes with test images, by number of
-    labels."""
+    labels; in words where there is no test set."""
     labels, numbers = cycles.column("labels"), cycles.column("cycle")
     sizes = sizes_of_test_sets(run, numbers)
     for kind in KINDS:
         accuracy = cycles.column(f"{kind}_accuracy")
-        (line,) = axis.plot(labels, accuracy, "o-", ms=3, label=f"accuracy, {kind} epoch")
-        draw_interval(axis, labels, accuracy, sizes, line.get_color())
+        if not np.isnan(accuracy).all():
+            (line,) = axis.plot(labels, accuracy, "o-", ms=3, label=f"accuracy, {kind} epoch")
+            draw_interval(axis, labels, accuracy, sizes, line.get_color())
     if classes.rows:
         tested = classes.column("support") > 0
         of_cycle = (classes.column("cycle")[:, None] == numbers) & tested[:, None]
         for name in ("precision", "recall", "f1"):
             values = classes.column(name)
             macro = [100 * values[own].mean() if own.any() else np.nan for own in of_cycle.T]
-            axis.plot(labels, macro, "--", lw=1, label=f"macro {name.replace('f', 'F')}")
+            if not np.isnan(macro).all():
+                axis.plot(labels, macro, "--", lw=1, label=f"macro {name.replace('f', 'F')}")
+    if not axis.lines:
+        axis.text(0.5, 0.5, "no test set", ha="center", va="center", transform=axis.transAxes)
+        axis.set(xticks=[], yticks=[])
+        return
     bars = "" if np.isnan(sizes).all() else "; bars: 95 % interval"
     axis.set(xlabel="number of labels", ylabel=f"test set (%){bars}")
     legend_above(axis, 3)
@@ -127,7 +134,7 @@ def read_picks(run: Path, cycle: int) -> Counter[str | None]:
 
 
 def draw_class_mix(axis: Axes, picks: list[Counter[str | None]]) -> None:
-    """How many images of each class every cycle chose, stacked."""
+    """How many images of each class every cycle chose, stacked. Of many classes none is named, but `?` is."""
     names = sort_classes(set().union(*picks) - {UNSURE})
     few = len(names) <= 10
     colors = colormaps["tab10" if few else "turbo"]
@@ -137,14 +144,17 @@ def draw_class_mix(axis: Axes, picks: list[Counter[str | None]]) -> None:
     if any(UNSURE in count for count in picks):
         looks[UNSURE] = "? (cannot tell)", "lightgrey"
     bottom = np.zeros(len(picks))
+    named = []
     for name, (text, color) in looks.items():
         height = np.array([count[name] for count in picks])
-        axis.bar(range(len(picks)), height, bottom=bottom, color=color, label=text)
+        bars = axis.bar(range(len(picks)), height, bottom=bottom, color=color, label=text)
+        if name is UNSURE or len(names) <= 20:
+            named.append(bars)
         bottom += height
     axis.set(xlabel="cycle", ylabel="images chosen, by class")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if len(names) <= 20:
-        axis.legend(title="class", fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    if named:
+        axis.legend(handles=named, title="class", fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def print_table(metrics: Table, cycles: Table) -> None:

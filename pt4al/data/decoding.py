@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import struct
 import tempfile
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from threading import Event
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 from config import Config
@@ -23,6 +24,11 @@ from pt4al.data.ids import FORMATS
 # Most pixels of a picture as decoded: 2 GB of memory in each thread. A JPEG is shrunk while it is decoded.
 LARGEST = 500_000_000
 SHRUNK_TO = 4  # times the size asked for, or more: the shorter side of a JPEG of twice that, as decoded
+TURNS = {  # by EXIF's orientation tag
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
 NAMED = 20  # pictures that cannot be read, by name
 # Formats are tried in this order: first the two that their first bytes tell from all others.
 FORMAT_ORDER = sorted(FORMATS, key=lambda name: (name not in ("JPEG", "PNG"), name))
@@ -107,8 +113,7 @@ def to_rgb(image: Image.Image, size: int, resize: str) -> np.ndarray:
     Raises:
         ValueError: values of an unknown range, which would come out black.
     """
-    image = eight_bits(image)
-    ImageOps.exif_transpose(image, in_place=True)  # a copy of 12 megapixels takes as long as resizing
+    image = upright(eight_bits(image))
     if image.mode != "RGB":
         image = image.convert("RGB")
     if image.size == (size, size):
@@ -116,6 +121,20 @@ def to_rgb(image: Image.Image, size: int, resize: str) -> np.ndarray:
     if resize == "crop":
         return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR))
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Turned by its EXIF tag; the same image if there is nothing to turn. Damaged EXIF counts as none.
+
+    Pillow's `exif_transpose` writes all of the EXIF anew, and fails where any other tag is damaged.
+    """
+    image.load()  # damaged pixels fail here, outside of the `try`
+    try:
+        tag = image.getexif().get(ExifTags.Base.Orientation)
+    # No such block, a block that is cut, a text that is no hexadecimal number: the pixels are sound.
+    except (SyntaxError, struct.error, ValueError):
+        return image
+    return image.transpose(TURNS[tag]) if tag in TURNS else image
 
 
 # --- many images

@@ -10,13 +10,18 @@ from pathlib import Path
 
 from pt4al.data.ids import SUFFIXES
 
-# In lower case. Of Synology, QNAP, macOS, Linux and Windows.
+# In lower case. Of Synology, QNAP, macOS, Linux, Windows, and of Sony's cameras.
 SYSTEM_FOLDERS = {
     "@eadir", "@__thumb", "@tmp", "@recycle", "@recently-snapshot", "@sharebin", "#recycle", "#snapshot",
-    "__macosx", "network trash folder", "temporary items", "lost+found", "$recycle.bin", "recycler",
-    "system volume information", "found.000",
+    "~snapshot", "__macosx", "network trash folder", "temporary items", "lost+found", "$recycle.bin",
+    "recycler", "system volume information", "found.000", "thmbnl",
 }  # fmt: skip
-SYSTEM_FILES = ("synophoto_", "synofile_", "synoindex_")  # how their names begin, in lower case
+LIBRARY = {"resources", "thumbnails", "previews"}  # in NAME.photoslibrary, besides the originals
+# By how their names begin, in lower case. Folder.jpg, of Windows too, may be a photograph.
+SYSTEM_FILES = {
+    ("synophoto_", "synofile_", "synoindex_"): "thumbnails (SYNO...)",
+    ("albumartsmall.", "albumart_{"): "album covers",
+}
 # Pictures that Pillow does not open by itself.
 HEIC = {".heic", ".heif", ".hif", ".heics", ".avci"}
 RAW = {
@@ -59,12 +64,19 @@ def folders_in(folder: Path, left_out: Counter[str] | None = None) -> list[Path]
     for path in sorted(folder.iterdir()):
         if path.is_dir():
             hidden = path.name.startswith(".")
-            if not hidden and path.name.lower() not in SYSTEM_FOLDERS:
+            if not hidden and not is_system_folder(path):
                 folders.append(path)
             elif left_out is not None:
                 kind = "hidden folders" if hidden else f"images in {path.name}"
                 left_out[kind] += 1 if hidden else count_images(path)
     return folders
+
+
+def is_system_folder(path: Path) -> bool:
+    name = path.name.lower()
+    if name == "recycled":  # may be a class, but not with the list that Windows keeps in its own
+        return any(file.name.lower() == "info2" for file in path.iterdir())
+    return name in SYSTEM_FOLDERS or (name in LIBRARY and path.parent.name.lower().endswith(".photoslibrary"))
 
 
 def count_images(folder: Path) -> int:
@@ -78,8 +90,9 @@ def no_image(path: Path) -> str:
     ending = path.suffix.lower()
     if ending not in SUFFIXES:
         return f"{ending} files" if ending else "files without an ending"
-    if path.name.lower().startswith(SYSTEM_FILES):
-        return "thumbnails (SYNO...)"
+    for beginnings, kind in SYSTEM_FILES.items():
+        if path.name.lower().startswith(beginnings):
+            return kind
     return "pipes and devices" if path.exists() and not path.is_file() else ""
 
 

@@ -409,9 +409,13 @@ def test_folder_classes_sort_as_numbers_and_images_are_resized(tmp_path: Path):
 
 NAS = ["@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg", "@__thumb/s800a.jpg", "#recycle/gone.jpg", "@Recycle/gone.jpg",
        "__MACOSX/a/._a.jpg", "lost+found/x.jpg", "$RECYCLE.BIN/S-1-5/x.jpg", "System Volume Information/x.jpg",
-       ".AppleDouble/a.jpg", ".thumbnails/a.jpg"]  # fmt: skip
+       ".AppleDouble/a.jpg", ".thumbnails/a.jpg", "~snapshot/a.jpg", "Recycled/Dc1.jpg",
+       "THMBNL/C0001T01.JPG"]  # fmt: skip
 LOOSE = [
     "SYNOPHOTO_THUMB_M.jpg",
+    "AlbumArtSmall.jpg",
+    "AlbumArt_{5FA05D35-A682-4AF6-96F7-0773E42D4D16}_Large.jpg",
+    "Recycled/INFO2",
     "._a.jpg",
     ".DS_Store",
     "Thumbs.db",
@@ -448,9 +452,9 @@ def test_thumbnails_of_a_nas_join_no_pool_and_no_class(tmp_path: Path, capsys: p
         "0.jpg", "1.jpg", "2.jpg", "trip/day 1/0.jpg", "trip/day 1/1.jpg", "trip/day 1/2.jpg"]  # fmt: skip
     line = capsys.readouterr().out
     assert line == (
-        f"{tmp_path}/pool: 4 .heic files, 2 .nef files, 4 hidden files, 4 hidden folders, 2 .db files, "
-        "2 .txt files, 2 files without an ending, 2 images in #recycle, 2 images in $RECYCLE.BIN, "
-        "2 images in @Recycle, 2 images in @__thumb, 2 images in @eaDir, 8 other files are left out; "
+        f"{tmp_path}/pool: 4 .heic files, 2 .nef files, 4 album covers, 4 hidden files, 4 hidden folders, "
+        "2 .db files, 2 .txt files, 2 files without an ending, 2 images in #recycle, 2 images in $RECYCLE.BIN, "
+        "2 images in @Recycle, 2 images in @__thumb, 16 other files are left out; "
         "to use .heic, .nef, convert them to JPEG or PNG\n"
     )
     (train, _) = load_images(replace(config, dataset="folder"), CPU)
@@ -463,6 +467,20 @@ def test_thumbnails_of_a_nas_join_no_pool_and_no_class(tmp_path: Path, capsys: p
         load_images(replace(config, dataset="unlabeled"), CPU, ("train",))
     with pytest.raises(UserError, match="train/a holds no image .*3 .cr2 files, .* convert them to JPEG"):
         load_images(replace(config, dataset="folder"), CPU, ("train",))
+
+
+def test_names_that_a_person_may_give_are_read(tmp_path: Path):
+    """Of a library of Apple's the originals alone, and a folder of waste that is recycled."""
+    library = "pool/Fotos.photoslibrary"
+    read = [f"{library}/originals/A/1.jpeg", "pool/AlbumArt.jpg", "pool/Folder.jpg", "pool/Recycled/1.jpg",
+            "pool/resources/1.jpg"]  # fmt: skip
+    derived = [f"{library}/resources/derivatives/1.jpeg", f"{library}/Thumbnails/1.jpg"]
+    for color, name in enumerate(read + derived):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), (20 * color, 0, 0)).save(tmp_path / name)
+    config = replace(DIGITS, data_dir=str(tmp_path), dataset="unlabeled")
+    (pool,) = load_images(config, CPU, ("train",))
+    assert sorted(pool.ids) == sorted(read)
 
 
 def test_folders_below_a_class_are_read(tmp_path: Path):
@@ -525,6 +543,34 @@ def test_photographs_come_out_upright(tmp_path: Path, tag: int, ending: str):
     stored.save(tmp_path / f"a.{ending}", exif=exif)
     pixels = read_image(tmp_path / f"a.{ending}", 16, "crop")
     assert (pixels[:6, :, 0] > 200).all() and (pixels[10:, :, 2] > 200).all()
+
+
+TURN_LEFT = b"\x01\x12\0\x03\0\0\0\x01\0\x08\0\0"
+
+
+@pytest.mark.parametrize(
+    ("exif", "turned"),
+    [
+        (b"garbage", False),
+        (b"MM\0*\0\0", False),  # cut
+        (b"\xff\xff\xff\xff", False),
+        (
+            b"MM\0*\0\0\0\x08\0\x02\x01\x0f\0\x05\0\0\0\x01\0\0\0\0" + TURN_LEFT + bytes(4),
+            True,
+        ),  # camera: a number
+    ],
+)
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
+def test_damaged_exif_harms_no_sound_picture(tmp_path: Path, ending: str, exif: bytes, turned: bool):
+    """It is read as without the tag; where another tag is damaged, it is turned."""
+    image = halves(64, 48)
+    image.save(tmp_path / f"a.{ending}", exif=b"Exif\0\0" + exif)
+    image.save(tmp_path / f"b.{ending}")
+    damaged, plain = (read_image(tmp_path / f"{name}.{ending}", 16, "crop") for name in "ab")
+    if turned:
+        assert (damaged[:, :6, 0] > 200).all() and (damaged[:, 10:, 2] > 200).all()
+    else:
+        assert np.array_equal(damaged, plain)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "I;16"])

@@ -588,6 +588,12 @@ def test_pictures_are_upright(ending: str, show: Callable[..., np.ndarray]):
     assert (pixels[:, 5] @ [1, 0, -1] > 150).all() and (pixels[:, -5] @ [1, 0, -1] < -150).all()
 
 
+@pytest.mark.parametrize("ending", ["png", "webp"])
+def test_pictures_with_damaged_exif_are_shown(ending: str, show: Callable[..., np.ndarray]):
+    pixels = show(Image.fromarray(LEFT_RED), ending, exif=b"Exif\0\0garbage", lossless=True)
+    assert (pixels == LEFT_RED).all()
+
+
 @pytest.mark.parametrize("ending", ["tif", "ppm", "bmp", "gif", "tga", "pcx"])
 def test_formats_that_browsers_do_not_show(ending: str, show: Callable[..., np.ndarray]):
     assert (show(Image.fromarray(LEFT_RED), ending) == LEFT_RED).all()

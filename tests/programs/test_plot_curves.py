@@ -134,6 +134,27 @@ def test_an_annotated_run_has_the_interval_of_its_test_set(annotated: Path, monk
     assert not plot(monkeypatch, "run").axes[2].collections
 
 
+def test_legends_name_what_is_drawn(annotated: Path, monkeypatch: pytest.MonkeyPatch):
+    """Without a test set, training; and of more classes than a legend holds, the images without one."""
+    for name in ("metrics", "cycles", "per_class"):
+        table = rows(annotated / f"{name}.csv")
+        unknown = [column for column in table[0] if re.match("test_|best_|last_|precision|recall|f1", column)]
+        lines = [",".join("" if column in unknown else row[column] for column in row) for row in table]
+        text = "\n".join([",".join(table[0]), *lines]) + "\n"
+        (annotated / f"{name}.csv").write_text(text)
+    used = [f"pool/{i}.png,{i}" for i in range(1, 30)]
+    for path in annotated.glob("labeled/cycle_*.csv"):
+        path.write_text("\n".join(["file_name,label", *used]) + "\n")
+    loss, accuracy, by_labels, mix = plot(monkeypatch, "run").axes
+    for axes, names in ((loss, ["training"]), (accuracy, ["training"]), (mix, ["? (cannot tell)"])):
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == names
+    assert len(mix.containers) == 30
+    assert not by_labels.lines and by_labels.get_legend() is None
+    assert [text.get_text() for text in by_labels.texts] == [
+        "no test set"
+    ] and not by_labels.get_xticks().size
+
+
 def test_a_class_without_test_images_is_left_out(copied: Path, monkeypatch: pytest.MonkeyPatch):
     """Also where an older version of this code wrote zeros."""
     lines = ["cycle,class,support,precision,recall,f1"]
