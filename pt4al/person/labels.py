@@ -35,6 +35,7 @@ from pt4al.data.ids import SUFFIXES, by_path
 UNSURE = "?"
 FILE_COLUMNS = ("file_name", "filename", "image", "image_id", "id", "path")
 DELIMITERS = (",", ";", "\t")
+USUAL = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
 PATIENCE = 5.0  # seconds until it is said who waits for whom
 
 # Which image of the pool a text names: its id key; empty where it names one, but which is not clear; None
@@ -166,6 +167,8 @@ class Finder:
         below = [name[found.start() + 1 :] for found in re.finditer("/(?=pool/)", name)]
         paths = [*([name] if name.startswith("pool/") else []), f"pool/{name}", *below]
         keys = list(map(by_path, paths))
+        if not name.lower().endswith(USUAL):  # leaf.rgb may be leaf.rgb.png without its ending
+            keys = [path if path in self.keys else key for path, key in zip(paths, keys, strict=True)]
         exact = next((key for key in keys if key in self.keys), None)
         return exact or next(filter(None, (self.composed.get(nfc(key)) for key in keys)), None)
 

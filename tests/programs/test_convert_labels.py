@@ -190,11 +190,11 @@ def test_a_name_that_others_may_have_had_names_nothing(photos: Path, tmp_path: P
     assert labels(photos) == {"two.png": "cat"}
 
 
-def test_a_folder_of_the_pool_may_be_called_pool_too(tmp_path: Path):
-    photos = make_photos(tmp_path / "photos", ["1.png", "hotel/pool/1.png"])
-    (tmp_path / "x.csv").write_text("file_name,label\nhotel/pool/1.png,swim\n")
+def test_a_folder_of_the_pool_may_be_called_pool_and_a_name_look_like_an_ending(tmp_path: Path):
+    photos = make_photos(tmp_path / "photos", ["1.png", "hotel/pool/1.png", "leaf.png", "leaf.rgb.png"])
+    (tmp_path / "x.csv").write_text("file_name,label\nhotel/pool/1.png,swim\nleaf.rgb,colors\n")
     convert(tmp_path, "import", "x.csv")
-    assert labels(photos) == {"hotel/pool/1.png": "swim"}
+    assert labels(photos) == {"hotel/pool/1.png": "swim", "leaf.rgb.png": "colors"}
 
 
 @pytest.mark.parametrize(
