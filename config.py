@@ -84,7 +84,7 @@ class Config:
     width: int = option(64, STEPS, least=1, most=4096, text="""
         Channels of its first stage (paper: 64). Arithmetic grows with the square of the width.""")
 
-    lr: float = option(0.1, TRAINING, group="optimizer", above=0, most=10**6, text="""
+    lr: float = option(0.1, TRAINING, group="optimizer", above=0, most=1e30, text="""
         Learning rate of SGD at the start of every cycle (paper: 0.1).""")
     momentum: float = option(0.9, TRAINING, least=0, below=1, text="""
         Momentum of SGD (paper: 0.9).""")

@@ -35,7 +35,7 @@ ARGUMENTS = [
     ("main.py digits --lr 0", "lr is 0.0"),
     ("main.py digits --lr -1", "-1"),
     ("main.py digits --lr inf", "lr is inf"),
-    ("main.py digits --lr 1e308", "lr is 1e+308: it must be above 0 and at most 1,000,000"),
+    ("main.py digits --lr 1e308", "lr is 1e+308: it must be above 0 and at most 1e+30"),
     ("main.py digits --restart yes", "--restart takes no value, not 'yes'"),
     ("main.py digits --no-flip=true", "--no-flip takes no value, not 'true': give --flip for yes, --no-flip"),
     ("main.py digits --experiment x --strategy interval --first-pick random --candidates all", "batch_0.txt"),
