@@ -56,9 +56,7 @@ from pt4al.person.agreement import read_answers
 from pt4al.person.label_forms import ROBOFLOW, Claim, originals, path_in, read_source
 from pt4al.person.labels import (
     UNSURE,
-    Finder,
     LabelFile,
-    below_pool,
     check_class,
     check_known,
     class_of_folder,
@@ -66,11 +64,10 @@ from pt4al.person.labels import (
     decoded,
     doubts_first,
     editing,
-    nfc,
-    one_line,
     read_classes,
     twins,
 )
+from pt4al.person.naming import Finder, below_pool, nfc, one_line
 
 MOST_BYTES = 240  # of a file name
 

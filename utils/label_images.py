@@ -58,21 +58,18 @@ from pt4al.data.listing import folders_in, images_below
 from pt4al.person.agreement import read_answers
 from pt4al.person.labels import (
     UNSURE,
-    Find,
-    Finder,
     LabelFile,
     add_class,
-    below_pool,
     check_class,
     class_of_folder,
     clean,
     decoded,
     doubts_first,
     editing,
-    key_of,
     locked,
     read_classes,
 )
+from pt4al.person.naming import Find, Finder, below_pool, key_of
 
 HOST = "127.0.0.1"
 PORT = 8000  # where the page is looked for first

@@ -9,18 +9,8 @@ from pathlib import Path
 
 from pt4al.base.console import UserError
 from pt4al.data.ids import by_path
-from pt4al.person.labels import (
-    UNSURE,
-    Find,
-    Finder,
-    LabelFile,
-    below_pool,
-    check_class,
-    check_known,
-    key_of,
-    one_line,
-    twins,
-)
+from pt4al.person.labels import UNSURE, LabelFile, check_class, check_known, twins
+from pt4al.person.naming import Find, Finder, below_pool, key_of, one_line
 
 MOST_PAIRS = 5  # of annotators, whose agreement is told
 Said = dict[int, dict[str, tuple[str, str]]]  # position -> annotator -> label, place

@@ -18,7 +18,8 @@ from pt4al.data.ids import by_path, sort_classes
 from pt4al.data.images import Images, LabeledSet
 from pt4al.person import label_studio
 from pt4al.person.agreement import Answers, read_answers
-from pt4al.person.labels import UNSURE, Finder, LabelFile, class_of_folder, locked, read_classes
+from pt4al.person.labels import UNSURE, LabelFile, class_of_folder, locked, read_classes
+from pt4al.person.naming import Finder
 from pt4al.run.run_folder import RunFolder
 from pt4al.run.state import CycleLabels
 

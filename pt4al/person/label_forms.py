@@ -11,7 +11,8 @@ from urllib.parse import unquote, urlsplit
 from pt4al.base.console import UserError, printable
 from pt4al.data.ids import SUFFIXES
 from pt4al.data.listing import folders_in, images_below, images_in
-from pt4al.person.labels import FILE_COLUMNS, Find, LabelFile, clean, decoded, image_columns, is_path
+from pt4al.person.labels import LabelFile, clean, decoded
+from pt4al.person.naming import FILE_COLUMNS, Find, image_columns, is_path
 
 NO_LABEL = "no_label"  # the folder of images without a tag, of CVAT
 SPLITS = {"train", "test", "val", "valid", "validation"}

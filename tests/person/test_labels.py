@@ -19,16 +19,8 @@ from shell import says, user_error
 from pt4al.base.console import UserError
 from pt4al.data.ids import by_path
 from pt4al.person.agreement import Answers, read_answers
-from pt4al.person.labels import (
-    UNSURE,
-    Finder,
-    LabelFile,
-    add_class,
-    below_pool,
-    editing,
-    locked,
-    read_classes,
-)
+from pt4al.person.labels import UNSURE, LabelFile, add_class, editing, locked, read_classes
+from pt4al.person.naming import Finder, below_pool
 
 POOL = [
     "pool/a.jpg",
