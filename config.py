@@ -22,6 +22,7 @@ CLASSIFIER = MAIN | MAIN_PT4AL | WHOLE_DATASET
 TRAINING = ROTATION | CLASSIFIER
 STEPS = TRAINING | MAKE_BATCHES
 ALL = STEPS | SHOW_BATCHES
+EXTRACT_FEATURES = {"extract_features.py"}
 
 
 def option(
@@ -45,11 +46,11 @@ class Config:
     """Frozen: derive another with `dataclasses.replace`."""
 
     # fmt: off
-    dataset: str = option("cifar10", ALL, group="data", text="""
+    dataset: str = option("cifar10", ALL | EXTRACT_FEATURES, group="data", text="""
         cifar10, cifar100: downloaded. digits: comes with scikit-learn. folder: DATA_DIR/train/CLASS/*
         and DATA_DIR/test/CLASS/*. unlabeled: DATA_DIR/pool/**, which an annotator labels in
         DATA_DIR/labels.csv.""")
-    data_dir: str = option("./DATA", ALL, how=True, text="""
+    data_dir: str = option("./DATA", ALL | EXTRACT_FEATURES, how=True, text="""
         Where data sets are, or are downloaded to; the first part of every image id.""")
     img_size: int = option(32, ALL, least=16, most=512, text="""
         Height and width of every image in pixels (paper: 32).""")
@@ -68,21 +69,27 @@ class Config:
         Share of the device's memory that images may fill. More of them stay on the host, in a
         memory-mapped file, and are streamed. 0: always stream (ours).""")
 
-    experiment: str = option("", ALL, how=True, group="experiment", text="""
+    experiment: str = option("", ALL | EXTRACT_FEATURES, how=True, group="experiment", text="""
         Name of the folders under checkpoint/, loss/ and runs/. Empty: DATASET-seedSEED.""")
     run_name: str = option("", TRAINING, how=True, text="""
         Name of the run's folder. Empty: main-STRATEGY, cold-start-FIRST_PICK, whole-dataset or
         rotation.""")
-    seed: int = option(0, ALL, least=0, most=2**63 - 1, text="""
+    seed: int = option(0, ALL | EXTRACT_FEATURES, least=0, most=2**63 - 1, text="""
         All randomness is a function of the seed, the purpose, the cycle and the epoch (released code:
         no seed).""")
-    restart: bool = option(False, STEPS, how=True, text="""
+    restart: bool = option(False, STEPS | EXTRACT_FEATURES, how=True, text="""
         Delete what this run left behind and start over, instead of resuming it.""")
 
     depth: Literal[18, 34, 50] = option(18, STEPS, group="network", text="""
         Layers of the ResNet: 18, 34 or 50 (paper: 18).""")
     width: int = option(64, STEPS, least=1, most=4096, text="""
         Channels of its first stage (paper: 64). Arithmetic grows with the square of the width.""")
+
+    features: str = option("", CLASSIFIER, how=True, text="""
+        Folder of features (utils/extract_features.py): in place of a ResNet on pixels, the classifier is
+        one linear layer on them, and typiclust looks at them. Sets the options of FEATURES in config.py
+        that are not given. No effect then: depth, width, img_size, resize, channel_order, normalization,
+        crop_padding, flip.""")
 
     lr: float = option(0.1, TRAINING, group="optimizer", above=0, most=1e30, text="""
         Learning rate of SGD at the start of every cycle (paper: 0.1).""")
@@ -153,14 +160,14 @@ class Config:
         (released code: 1).""")
     eval_batch_size: int = option(500, STEPS, how=True, least=1, most=10**6, text="""
         Batch size of scoring; changes results by float32 rounding at most (released code: 1).""")
-    device: str = option("auto", STEPS, how=True, text="""
+    device: str = option("auto", STEPS | EXTRACT_FEATURES, how=True, text="""
         auto (CUDA where there is one), cpu, cuda or cuda:N.""")
     precision: Literal["auto", "float32", "bf16"] = option("auto", TRAINING, text="""
         Of training and of test accuracy. auto: bf16 where the device has it, else float32. What ranks
         images is always float32.""")
-    deterministic: bool = option(False, STEPS, how=True, text="""
+    deterministic: bool = option(False, STEPS | EXTRACT_FEATURES, how=True, text="""
         Refuse GPU kernels whose results differ from run to run (slower; no need on a CPU).""")
-    threads: int = option(0, ALL, how=True, least=0, most=1024, text="""
+    threads: int = option(0, ALL | EXTRACT_FEATURES, how=True, least=0, most=1024, text="""
         CPU threads per process, also to decode images. 0: torch's choice; to decode, one per core.""")
     # fmt: on
 
@@ -214,6 +221,18 @@ DIGITS = replace(
     flip=False,
     eval_every=5,
 )
+
+# What --features puts in place of a preset's values, on any data (tuned on none of the results' data).
+FEATURES = {
+    "lr": 0.01,
+    "weight_decay": 5e-3,
+    "epochs": 200,
+    "batch_size": 128,
+    "milestones": (160,),
+    "min_epoch_images": 0,
+    "eval_every": 10,
+    "precision": "float32",
+}
 
 PRESETS = {
     "cifar10": CIFAR10,

@@ -1,15 +1,14 @@
 """Data sets in. A new one is added here and nowhere else: a reader, and its name in `READERS`.
 
-A reader takes (config, split, memory_limit), split being "train" or "test", and gives
-    pixels   uint8 (n, img_size, img_size, 3), RGB; from `decoding.new_pixels` where large, and by
-             `decoding.resize_all` from an array of another size, or of greys
+A reader takes (config, split), split being "train" or "test", and gives
+    images   their files, or uint8 (n, h, w, 3), RGB, or (n, h, w) of greys, of any size
     labels   int64 (n,), indices into the classes
     names    `<class>/<file>` of each image, the end of its id
     classes  their names, in label order
 Of a pool that an annotator labels, labels are -1, names are paths below the data directory, and there
-are no classes.
-Pixels of more than `memory_limit` bytes are mapped from a temporary file instead of held in memory.
-`check_split` refuses anything else.
+are no classes. `check_split` refuses anything else.
+
+Images become pixels of `img_size`, or, with --features, are taken by their features instead.
 """
 
 import hashlib
@@ -18,7 +17,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import filelock
 import numpy as np
@@ -29,22 +28,32 @@ from pt4al.base import processes
 from pt4al.base.console import UserError
 from pt4al.base.files import take_lock
 from pt4al.data.decoding import Unreadable, decode, resize_all
+from pt4al.data.features import Wanted, read_features
 from pt4al.data.ids import by_last_three, by_path, sort_classes
 from pt4al.data.images import Images
 from pt4al.data.listing import folders_in, images_below, images_in, said
 from pt4al.person.agreement import read_answers
 from pt4al.person.labels import read_classes
+from pt4al.person.naming import Finder
 from pt4al.train.seeding import generator
 
 FORBIDDEN = {"\n", "\r", "\\"}  # in names: ids stand one a line, and a backslash counts as a slash
-Split = tuple[np.ndarray, np.ndarray, list[str], list[str]]
+
+
+class Split(NamedTuple):
+    """What a reader gives of a split; `read_split` makes ids of the names."""
+
+    images: np.ndarray | list[Path]
+    labels: np.ndarray
+    names: list[str]
+    classes: list[str]
 
 
 def load_images(
-    config: Config, device: torch.device, splits: tuple[str, ...] = ("train", "test")
+    config: Config, device: torch.device, splits: tuple[str, ...] = ("train", "test"), features: str = ""
 ) -> list[Images]:
     """The asked-for splits of `config.dataset`, `config.img_size` pixels a side, in
-    `config.channel_order`.
+    `config.channel_order`; or, of the same images, the rows of the folder `features`.
 
     A data set is decoded once, at start-up. It lives on the training device where it fits, else in
     host memory, mapped from a file, and streams over ahead of the training loop.
@@ -55,36 +64,78 @@ def load_images(
     memory_limit = int(config.resident_share * memory_of(device))
     if config.dataset == "unlabeled" and "test" in splits:
         processes.from_main(lambda: check_label_file(config))
-    result, unreadable = [], []
-    for split in splits:
-        try:
-            pixels, labels, names, classes = READERS[config.dataset](config, split, memory_limit)
-        except Unreadable as error:  # those of the next split are named with them
-            unreadable.append(error)
-            continue
-        labels_known = config.dataset != "unlabeled" or split == "test"
-        root = split if config.dataset == "unlabeled" else f"{config.data_dir}/{split}"
-        ids = [f"{root}/{name}" for name in names] if labels_known else names
-        check_split(config, split, pixels, labels, ids, classes)
+    read = [read_split(config, split) for split in splits]
+    if features:
+        wanted = {x: rows_of(config, x, y.names) for x, y in zip(splits, read, strict=True)}
+        values = read_features(Path(features), wanted, memory_limit)
+    else:
+        values = read_pixels(config, splits, read, memory_limit)
+    result = []
+    for split, data, (_, labels, ids, classes) in zip(splits, values, read, strict=True):
         if split == "train" and config.imbalance > 1:
             keep = long_tail(labels, config.imbalance, config.seed)
-            pixels, labels, ids = pixels[keep], labels[keep], [ids[i] for i in keep]
-        if config.channel_order == "bgr":
-            for i in range(0, len(pixels), 1000):
-                pixels[i : i + 1000] = pixels[i : i + 1000, ..., ::-1].copy()
-        streams = pixels.nbytes > memory_limit
-        data = torch.from_numpy(np.ascontiguousarray(pixels)).to("cpu" if streams else device)
+            data, labels, ids = data[keep], labels[keep], [ids[i] for i in keep]
+        streams = data.nbytes > memory_limit
+        pixels = torch.from_numpy(np.ascontiguousarray(data)).to("cpu" if streams else device)
         targets = torch.from_numpy(labels).to(device)
-        key = key_rule(config) if split == "train" else by_last_three
-        images = Images(data, targets, ids, classes, device, streams, key, labels_known)
+        labels_known = config.dataset != "unlabeled" or split == "test"
+        images = Images(pixels, targets, ids, classes, device, streams, key_rule(config, split), labels_known)
         if not labels_known:
             find_copies(images)
             draw_test(images, config.test_labels if "test" in splits else 0, config.seed)
         result.append(images)
+    return result
+
+
+def read_split(config: Config, split: str) -> Split:
+    """What the reader of the data set gives, checked, with ids in place of names.
+
+    Raises:
+        UserError: the data are missing, or make no classification problem.
+    """
+    read = Split(*READERS[config.dataset](config, split))
+    unlabeled = config.dataset == "unlabeled"
+    root = split if unlabeled else f"{config.data_dir}/{split}"
+    names = read.names if unlabeled and split == "train" else [f"{root}/{name}" for name in read.names]
+    read = read._replace(names=names)
+    check_split(config, split, read)
+    return read
+
+
+def read_pixels(
+    config: Config, splits: tuple[str, ...], read: list[Split], memory_limit: int
+) -> list[np.ndarray]:
+    """uint8 (n, img_size, img_size, 3) of each split, in `config.channel_order`. More than `memory_limit`
+    bytes are mapped from a temporary file instead of held in memory.
+
+    Raises:
+        Unreadable: names the images of all splits that cannot be read.
+    """
+    result, unreadable = [], []
+    for split, (images, *_) in zip(splits, read, strict=True):
+        what = "pool" if config.dataset == "unlabeled" and split == "train" else split
+        try:
+            if isinstance(images, list):
+                pixels = decode(images, config, what, memory_limit)
+            else:
+                pixels = resize_all(images, config.img_size, config.resize, memory_limit)
+        except Unreadable as error:  # those of the next split are named with them
+            unreadable.append(error)
+            continue
+        if config.channel_order == "bgr":
+            for i in range(0, len(pixels), 1000):
+                pixels[i : i + 1000] = pixels[i : i + 1000, ..., ::-1].copy()
+        result.append(pixels)
     if unreadable:
         errors = [line for error in unreadable for line in error.errors]
         raise Unreadable(errors, sum(error.images for error in unreadable))
     return result
+
+
+def rows_of(config: Config, split: str, ids: list[str]) -> Wanted:
+    """Whose features are wanted. Of photographs, other tools may name the path from anywhere above."""
+    key = key_rule(config, split)
+    return Wanted(ids, key, Finder({*map(key, ids)}).path if key is by_path else key)
 
 
 def check_label_file(config: Config) -> None:
@@ -101,26 +152,24 @@ def check_label_file(config: Config) -> None:
         read_answers([path], position_of, read_classes(folder))
 
 
-def key_rule(config: Config) -> Callable[[str], str]:
-    """What an image of the pool is looked up by, in batches, losses and labels."""
-    return by_path if config.dataset == "unlabeled" else by_last_three
+def key_rule(config: Config, split: str = "train") -> Callable[[str], str]:
+    """What an image is looked up by, in batches, losses and labels."""
+    return by_path if config.dataset == "unlabeled" and split == "train" else by_last_three
 
 
-def check_split(
-    config: Config,
-    split: str,
-    pixels: np.ndarray,
-    labels: np.ndarray,
-    ids: list[str],
-    classes: list[str],
-) -> None:
-    """Raise a UserError where a reader gives something else than stands at the top of this file."""
-    n, size, wrong = len(pixels), config.img_size, ""
+def check_split(config: Config, split: str, read: Split) -> None:
+    """Raise a UserError where a reader gives something else than stands at the top of this file; `read` has
+    ids for names."""
+    images, labels, ids, classes = read
+    n, wrong = len(images), ""
     unlabeled = config.dataset == "unlabeled" and not classes
     lowest, highest = (-1, -1) if unlabeled else (0, len(classes) - 1)
-    most = Counter(map(by_path if unlabeled else by_last_three, ids)).most_common(1)
-    if kind(pixels) != (right := f"uint8 {(n, size, size, 3)}"):
-        wrong = f"pixels are {kind(pixels)}, not {right} (resize_all makes them so)"
+    most = Counter(map(key_rule(config, split), ids)).most_common(1)
+    shape = images.shape[1:] if isinstance(images, np.ndarray) else ()
+    grey = len(shape) == 2 and min(shape) > 0
+    of_files = isinstance(images, list)
+    if not of_files and (images.dtype != np.uint8 or not (grey or (len(shape) == 3 and shape[2] == 3))):
+        wrong = f"images are {kind(images)}, not files, nor uint8 (n, h, w, 3) or (n, h, w) of greys"
     elif kind(labels) != (right := f"int64 {(n,)}"):
         wrong = f"labels are {kind(labels)}, not {right}"
     elif len(ids) != n:
@@ -158,7 +207,8 @@ def long_tail(labels: np.ndarray, ratio: float, seed: int) -> np.ndarray:
 
 
 def find_copies(images: Images) -> None:
-    """Note the images that are copies of an earlier one, pixel for pixel, and say how many."""
+    """Note the images that are copies of an earlier one, pixel for pixel (or by equal features), and say how
+    many."""
     first: dict[bytes, int] = {}
     for i, image in enumerate(images.pixels.cpu().numpy()):
         earlier = first.setdefault(hashlib.sha256(image).digest(), i)
@@ -166,7 +216,7 @@ def find_copies(images: Images) -> None:
             images.copies[i] = earlier
     if images.copies:
         processes.say(
-            f"{len(images.copies)} images are copies of others, pixel for pixel: each is asked for once"
+            f"{len(images.copies)} images are copies of others, {images.bit_for_bit}: each is asked for once"
         )
 
 
@@ -193,7 +243,7 @@ def memory_of(device: torch.device) -> int:
 # --- data sets that come with a library
 
 
-def read_cifar(config: Config, split: str, memory_limit: int) -> Split:
+def read_cifar(config: Config, split: str) -> Split:
     """CIFAR-10 or CIFAR-100 by torchvision, downloaded with its checksum verified if it is not
     there."""
     from torchvision import datasets  # only needed here
@@ -217,8 +267,7 @@ def read_cifar(config: Config, split: str, memory_limit: int) -> Split:
     labels = np.asarray(data.targets, dtype=np.int64)
     names = [f"{label}/{i}.png" for i, label in enumerate(labels)]
     classes = [str(i) for i in range(len(data.classes))]
-    pixels = resize_all(data.data, config.img_size, config.resize, memory_limit)
-    return pixels, labels, names, classes
+    return Split(data.data, labels, names, classes)
 
 
 def is_there(kind: Any, folder: Path | str) -> bool:
@@ -264,7 +313,7 @@ def download(kind: Any, folder: Path) -> None:
         lock.release()
 
 
-def read_digits(config: Config, split: str, memory_limit: int) -> Split:
+def read_digits(config: Config, split: str) -> Split:
     """scikit-learn's 1,797 handwritten digits (8x8, grey); every fifth image is the test set (359),
     1,438 the pool."""
     from sklearn.datasets import load_digits  # only needed here
@@ -275,14 +324,13 @@ def read_digits(config: Config, split: str, memory_limit: int) -> Split:
     grey = np.round(digits.images[index] * (255 / 16)).astype(np.uint8)
     labels = digits.target[index].astype(np.int64)
     names = [f"{label}/{i}.png" for i, label in zip(index, labels, strict=True)]
-    pixels = resize_all(grey, config.img_size, config.resize, memory_limit)
-    return pixels, labels, names, [str(i) for i in range(10)]
+    return Split(grey, labels, names, [str(i) for i in range(10)])
 
 
 # --- folders of images
 
 
-def read_folder(config: Config, split: str, memory_limit: int) -> Split:
+def read_folder(config: Config, split: str) -> Split:
     """`<data_dir>/<split>/<class>/**`: any format that Pillow reads, any size. A folder below that of the
     class is part of the name: `<class>/a/x.png` is the image `<class>/a_x.png`."""
     root, left_out = Path(config.data_dir, split), Counter[str]()
@@ -303,11 +351,10 @@ def read_folder(config: Config, split: str, memory_limit: int) -> Split:
         labels += [label] * len(files)
         left_out += inside
     tell(root, left_out)
-    pixels = decode(paths, config, split, memory_limit)
-    return pixels, np.asarray(labels, dtype=np.int64), names, classes
+    return Split(paths, np.asarray(labels, dtype=np.int64), names, classes)
 
 
-def read_unlabeled(config: Config, split: str, memory_limit: int) -> Split:
+def read_unlabeled(config: Config, split: str) -> Split:
     """`<data_dir>/pool/**`, images at any depth, whose folders mean nothing; the test set is
     `<data_dir>/test/CLASS/*`, or empty where there is no such folder."""
     root = Path(config.data_dir, "pool")
@@ -316,10 +363,9 @@ def read_unlabeled(config: Config, split: str, memory_limit: int) -> Split:
             raise UserError(
                 f"{config.data_dir}/test is there to test by: leave out --test-labels, or move it away"
             )
-        return read_folder(config, split, memory_limit)
+        return read_folder(config, split)
     if split == "test":
-        pixels = np.empty((0, config.img_size, config.img_size, 3), np.uint8)
-        return pixels, np.empty(0, np.int64), [], []
+        return Split([], np.empty(0, np.int64), [], [])
     if not root.is_dir():
         raise UserError(f"{root} is not a folder: --dataset unlabeled needs the images to label in {root}/")
     left_out = Counter[str]()
@@ -333,8 +379,7 @@ def read_unlabeled(config: Config, split: str, memory_limit: int) -> Split:
     for name in names:
         if any("\udc80" <= c <= "\udcff" for c in name):
             raise UserError(f"the name of {name!r} is not UTF-8, as labels.csv must be: rename it")
-    pixels = decode(paths, config, "pool", memory_limit)
-    return pixels, np.full(len(paths), -1, np.int64), names, []
+    return Split(paths, np.full(len(paths), -1, np.int64), names, [])
 
 
 def class_folders(config: Config, split: str, left_out: Counter[str]) -> list[str]:
@@ -385,7 +430,7 @@ def because(left_out: Counter[str]) -> str:
     return f" ({text})" if text else ""
 
 
-READERS: dict[str, Callable[[Config, str, int], Split]] = {
+READERS: dict[str, Callable[[Config, str], Split]] = {
     "cifar10": read_cifar,
     "cifar100": read_cifar,
     "digits": read_digits,

@@ -43,7 +43,7 @@ from pt4al.run.run_folder import RunFolder
 def main() -> None:
     config = from_command_line(__doc__, dataset=READERS, strategy=STRATEGIES, first_pick=FIRST_PICKS)
     device = processes.start(config)
-    pool, test = load_images(config, device)
+    pool, test = load_images(config, device, features=config.features)
     by_batch = config.candidates == "batch"
     needs_batches = by_batch or any(STRATEGIES[x].ordered for x in (config.first_pick, config.strategy))
     batches, made_from = find_batches(config, pool) if needs_batches else ([], {})
@@ -52,7 +52,7 @@ def main() -> None:
     k = labels_per_cycle(config, pool, len(everything), batches if by_batch else [], config.cycles)
 
     needs_pretext = "pretext" in {STRATEGIES[x].looks_at for x in (config.first_pick, config.strategy)}
-    pretext = load_pretext(config, pool) if needs_pretext else None
+    pretext = load_pretext(config, pool) if needs_pretext and not config.features else None
 
     with RunFolder(config, "main.py", f"main-{config.strategy}") as run:
         learner = Learner(config, run, pool, test, config.cycles, pretext)

@@ -33,7 +33,7 @@ from pt4al.run.run_folder import RunFolder
 def main() -> None:
     config = from_command_line(__doc__, dataset=READERS, strategy=STRATEGIES, first_pick=FIRST_PICKS)
     device = processes.start(config)
-    pool, test = load_images(config, device)
+    pool, test = load_images(config, device, features=config.features)
     if config.first_pick == "interval":
         batches, made_from = find_batches(config, pool)
         candidates = batches[config.cold_start_batch]
@@ -41,7 +41,8 @@ def main() -> None:
         batches, made_from, candidates = [], {}, pool.eligible(range(len(pool)))
     k = labels_per_cycle(config, pool, len(candidates), batches, cycles=1)
     strategy = STRATEGIES[config.first_pick]
-    pretext = load_pretext(config, pool) if strategy.looks_at == "pretext" else None
+    needs_pretext = strategy.looks_at == "pretext" and not config.features
+    pretext = load_pretext(config, pool) if needs_pretext else None
 
     with RunFolder(config, "main_pt4al.py", f"cold-start-{config.first_pick}") as run:
         learner = Learner(config, run, pool, test, 1, pretext)

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import math
 import os
 import struct
 import tempfile
@@ -54,15 +55,14 @@ class Unreadable(UserError):
 # --- arrays of pixels
 
 
-def new_pixels(n: int, size: int, memory_limit: int) -> np.ndarray:
-    """uint8 (n, size, size, 3) to fill, mapped from a nameless temporary file if above `memory_limit` bytes.
+def new_array(shape: tuple[int, ...], kind: np.dtype, memory_limit: int) -> np.ndarray:
+    """An array to fill, mapped from a nameless temporary file if above `memory_limit` bytes.
 
     Raises:
         UserError: the disk of temporary files is too small, or TMPDIR is no folder.
     """
-    shape = (n, size, size, 3)
-    if n * size * size * 3 <= memory_limit:
-        return np.empty(shape, np.uint8)
+    if (size := math.prod(shape) * kind.itemsize) <= memory_limit:
+        return np.empty(shape, kind)
     if (folder := os.environ.get("TMPDIR")) and not os.access(folder, os.W_OK | os.X_OK):
         # Python would take /tmp, which may be small.
         raise UserError(
@@ -70,16 +70,20 @@ def new_pixels(n: int, size: int, memory_limit: int) -> np.ndarray:
         )
     with tempfile.TemporaryFile(prefix="pt4al-") as file:
         try:
-            os.posix_fallocate(file.fileno(), 0, n * size * size * 3)  # fail now, not at a write
+            os.posix_fallocate(file.fileno(), 0, size)  # fail now, not at a write
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EFBIG):
                 raise
-            mib = n * size * size * 3 / 2**20
             raise UserError(
-                f"{tempfile.gettempdir()} has no room for {mib:.0f} MiB of decoded images: "
+                f"{tempfile.gettempdir()} has no room for {size / 2**20:.0f} MiB of images: "
                 "set TMPDIR to a folder on a larger disk, or raise --resident-share"
             ) from None
-        return np.memmap(file, np.uint8, "r+", shape=shape)  # lives on when the file is closed
+        return np.memmap(file, kind, "r+", shape=shape)  # lives on when the file is closed
+
+
+def new_pixels(n: int, size: int, memory_limit: int) -> np.ndarray:
+    """uint8 (n, size, size, 3) to fill, see `new_array`."""
+    return new_array((n, size, size, 3), np.dtype(np.uint8), memory_limit)
 
 
 def resize_all(pixels: np.ndarray, size: int, resize: str, memory_limit: int) -> np.ndarray:
@@ -105,7 +109,7 @@ def resize_all(pixels: np.ndarray, size: int, resize: str, memory_limit: int) ->
 
 
 def to_rgb(image: Image.Image, size: int, resize: str) -> np.ndarray:
-    """uint8 (size, size, 3), turned upright by its EXIF tag; of an animation the first frame.
+    """uint8 (size, size, 3) of an image as `plain` makes it.
 
     Args:
         resize: crop (the shorter side to `size`, then the center) or squash (both sides).
@@ -113,14 +117,22 @@ def to_rgb(image: Image.Image, size: int, resize: str) -> np.ndarray:
     Raises:
         ValueError: values of an unknown range, which would come out black.
     """
-    image = upright(eight_bits(image))
-    if image.mode != "RGB":
-        image = image.convert("RGB")
+    image = plain(image)
     if image.size == (size, size):
         return np.asarray(image)
     if resize == "crop":
         return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR))
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def plain(image: Image.Image) -> Image.Image:
+    """RGB, eight bits a channel, turned upright by its EXIF tag; of an animation the first frame.
+
+    Raises:
+        ValueError: values of an unknown range, which would come out black.
+    """
+    image = upright(eight_bits(image))
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def upright(image: Image.Image) -> Image.Image:

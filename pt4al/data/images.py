@@ -33,7 +33,8 @@ class Images:
     """One split of a data set.
 
     Attributes:
-        pixels: uint8 (n, size, size, 3), on the training device, or in host memory when it streams.
+        pixels: uint8 (n, size, size, 3), on the training device, or in host memory when it streams; or, in
+            their place, float32 (n, d), the features of another network.
         labels: int64 (n,), on the training device; indices into `classes`.
         ids: n image ids.
         classes: names of the classes, in label order.
@@ -60,6 +61,15 @@ class Images:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    @property
+    def are_features(self) -> bool:
+        return self.pixels.ndim == 2
+
+    @property
+    def bit_for_bit(self) -> str:
+        """How two images are found to be one, in words."""
+        return "by equal features" if self.are_features else "pixel for pixel"
+
     def stream(self, parts: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Images by position, one part after the other, without waiting for the device in between.
 
@@ -67,15 +77,15 @@ class Images:
             parts: pool positions, int64 (b,) each, in host memory.
 
         Yields:
-            uint8 (b, 3, size, size) in channels_last order and the part's positions, both on
-            `device`.
+            uint8 (b, 3, size, size) in channels_last order, or float32 (b, d), and the part's positions,
+            both on `device`.
         """
         if not parts:
             return
         places = torch.cat(list(parts)).to(self.device).split([len(part) for part in parts])
         if not self.streams:
             for at in places:
-                yield self.pixels.index_select(0, at).permute(0, 3, 1, 2), at
+                yield channels_first(self.pixels.index_select(0, at)), at
             return
         copy_stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         with ThreadPoolExecutor(1) as sender:
@@ -87,7 +97,7 @@ class Images:
                 if copied is not None:
                     copied.wait()  # the step does, this thread does not
                     images.record_stream(torch.cuda.current_stream(self.device))
-                yield images.permute(0, 3, 1, 2), at
+                yield channels_first(images), at
 
     def send(
         self, positions: Tensor, copy_stream: "torch.cuda.Stream | None"
@@ -123,3 +133,8 @@ class Images:
     def positions_by_key(self) -> dict[str, int]:
         """Pool position by what an image is looked up by."""
         return {self.key(image_id): i for i, image_id in enumerate(self.ids)}
+
+
+def channels_first(images: Tensor) -> Tensor:
+    """(b, size, size, 3) as a view (b, 3, size, size); features as they are."""
+    return images.permute(0, 3, 1, 2) if images.ndim == 4 else images

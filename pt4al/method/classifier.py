@@ -11,7 +11,7 @@ from config import Config
 from pt4al.base.processes import choose_precision
 from pt4al.data.images import Images
 from pt4al.data.transforms import crop_and_flip, normalization, normalizer
-from pt4al.train.network import describe
+from pt4al.train.network import describe, fresh_network
 from pt4al.train.scoring import score
 from pt4al.train.seeding import crop_draws
 from pt4al.train.training import Task
@@ -33,17 +33,26 @@ class Classification:
         self.normalize = normalizer(mean, std, pool.device)
         self.description = describe(config, pool, len(pool.classes), mean, std)
 
+    def fresh_network(self, num_classes: int, cycle: int) -> nn.Module:
+        """A network to train in a cycle: a ResNet, or on features a linear layer."""
+        dimensions = self.pool.pixels.shape[1] if self.pool.are_features else 0
+        return fresh_network(self.config, num_classes, cycle, self.pool.device, dimensions)
+
     def task(self, positions: Tensor) -> Task:
-        """Training on the pool images at `positions`, int64 (n,), cropped and mirrored at random."""
+        """Training on the pool images at `positions`, int64 (n,), cropped and mirrored at random; on their
+        features as they are."""
         config, pool = self.config, self.pool
 
         def draw(cycle: int, epoch: int, repeat: int) -> tuple[Tensor, ...]:
+            if pool.are_features:
+                return ()
             draws = crop_draws(config.seed, len(pool), config.crop_padding, cycle, epoch, repeat)
             return tuple(draw.to(pool.device) for draw in draws)
 
         def passes(images: Tensor, at: Tensor, draws: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, Tensor]]:
-            rows, columns, flips = (draw[at] for draw in draws)
-            images = crop_and_flip(images, rows, columns, flips & config.flip, config.crop_padding)
+            if draws:
+                rows, columns, flips = (draw[at] for draw in draws)
+                images = crop_and_flip(images, rows, columns, flips & config.flip, config.crop_padding)
             yield self.normalize(images), pool.labels[at]
 
         return Task(

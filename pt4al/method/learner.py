@@ -18,7 +18,7 @@ from pt4al.person.labels import UNSURE
 from pt4al.person.oracle import oracle_of
 from pt4al.run.run_folder import RunFolder
 from pt4al.run.tables import wilson
-from pt4al.train.network import carry_over, fresh_network
+from pt4al.train.network import carry_over
 from pt4al.train.seeding import generator
 from pt4al.train.training import train_cycle
 
@@ -70,7 +70,7 @@ class Learner:
         self.oracle = oracle_of(run, pool, test)
         self.positions = torch.tensor([], dtype=torch.int64)
         self.classification = Classification(config, pool, test)
-        self.net = fresh_network(config, len(pool.classes) or 1, 0, pool.device)
+        self.net = self.classification.fresh_network(len(pool.classes) or 1, 0)
         self.was_finished = False
 
     def open(self, made_from: dict[str, Any] | None = None) -> None:
@@ -83,7 +83,7 @@ class Learner:
         run.test = test
         resumed = run.open(inputs, pool)
         if common := len(pool.pixel_hashes() & test.pixel_hashes()):
-            processes.say(f"warning: {common} images of the pool are in the test set too, pixel for pixel")
+            processes.say(f"warning: {common} images of the pool are in the test set too, {pool.bit_for_bit}")
         to_test = f"{len(pool.drawn)} of them" if pool.drawn else len(test)
         classes = f", {len(pool.classes)} classes" if pool.classes else ""
         processes.say(
@@ -156,7 +156,9 @@ class Learner:
             k = len(candidates)
         positions, n = torch.tensor(candidates + known), len(candidates)
         logits = features = torch.zeros(len(positions), 0)
-        if strategy.looks_at == "pretext":
+        if strategy.looks_at == "pretext" and self.pool.are_features:
+            features = self.pool.pixels[positions.to(self.pool.pixels.device)].cpu()
+        elif strategy.looks_at == "pretext":
             features = pretext_features(self.pretext, self.pool, positions, self.config)
         elif strategy.looks_at == "features":
             logits, features = self.classification.logits_and_features(self.net, positions)
@@ -187,7 +189,7 @@ class Learner:
         config, run, cycle = self.config, self.run, self.cycle
         self.use(self.oracle.answer(cycle))
         if cycle > 0 and config.init == "scratch":
-            self.net = fresh_network(config, len(self.pool.classes), cycle, self.pool.device)
+            self.net = self.classification.fresh_network(len(self.pool.classes), cycle)
         train_cycle(self.net, self.classification.task(self.positions), run, self.remaining_passes())
         chosen = self.chosen()["net"]
         self.net.load_state_dict(chosen)
@@ -214,7 +216,7 @@ class Learner:
         self.pool, self.test = labeled.pool, labeled.test
         self.classification = Classification(self.config, self.pool, self.test)
         if self.pool.classes != before:
-            net = fresh_network(self.config, len(self.pool.classes), self.cycle, self.pool.device)
+            net = self.classification.fresh_network(len(self.pool.classes), self.cycle)
             if before:
                 carry_over(self.net, before, net, self.pool.classes)
             self.net = net

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from config import PRESETS, Config
+from config import FEATURES, PRESETS, Config
 from pt4al.base.console import Parser, UserError
 from pt4al.run.record import code_version
 
@@ -51,11 +51,19 @@ def from_command_line(description: str | None, options: type[C] = Config, **choi
         page = help_page(description, options, preset, script, choices)
         print(version if "--version" in words else page, flush=True)
         sys.exit(0)
-    config = options(**vars(PRESETS[preset]) | parse(words, options))
+    values, given = vars(PRESETS[preset]), parse(words, options)
+    if given.get("features") and script in uses_of("features"):
+        values = values | FEATURES
+    config = options(**values | given)
     for name, holds, rule in rules(config, script, choices):
         if not holds:
             raise UserError(f"{name} is {getattr(config, name)!r}: it must be {rule}")
     return config
+
+
+def uses_of(name: str) -> set[str]:
+    """The scripts that use an option."""
+    return next(f.metadata["scripts"] for f in fields(Config) if f.name == name)
 
 
 # --- reading

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from config import Config
-from models import build
+from models import LinearClassifier, build
 from pt4al.base.console import UserError
 from pt4al.base.files import load_checkpoint
 from pt4al.data.images import Images
@@ -20,12 +20,18 @@ from pt4al.run.state import State
 from pt4al.train.seeding import derive_seed
 
 
-def fresh_network(config: Config, num_classes: int, cycle: int, device: torch.device) -> nn.Module:
+def fresh_network(
+    config: Config, num_classes: int, cycle: int, device: torch.device, dimensions: int = 0
+) -> nn.Module:
     """A network with weights drawn for this seed and cycle, in its own memory order; no global draw
-    is left behind."""
+    is left behind. On features of `dimensions` numbers it is one linear layer."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "weights", cycle))
-        net = build(config.depth, config.width, num_classes)
+        net = (
+            LinearClassifier(dimensions, num_classes)
+            if dimensions
+            else build(config.depth, config.width, num_classes)
+        )
     return net.to(device, memory_format=net.memory_format)
 
 
@@ -34,10 +40,12 @@ def describe(
 ) -> dict[str, Any]:
     """What a checkpoint says of its weights beside `net`, `acc` and `epoch`: the network, its data
     and how they are read."""
+    network = {"depth": config.depth, "width": config.width}
+    reading = {"img_size": config.img_size, "channel_order": config.channel_order}
     return {
-        "version": VERSION, "depth": config.depth, "width": config.width, "num_classes": num_classes,
-        "dataset": config.dataset, "classes": pool.classes, "img_size": config.img_size,
-        "channel_order": config.channel_order, "mean": mean, "std": std, "data": pool.fingerprint(),
+        "version": VERSION, **({} if pool.are_features else network | reading), "num_classes": num_classes,
+        "dataset": config.dataset, "classes": pool.classes, "mean": mean, "std": std,
+        "data": pool.fingerprint(),
     }  # fmt: skip
 
 

@@ -147,7 +147,9 @@ def train_cycle(net: nn.Module, task: Task, run: RunFolder, remaining_passes: fl
         )  # fmt: skip
         left = passes_an_epoch * (task.epochs - 1 - epoch) + remaining_passes
         pace = (time.perf_counter() - began) / (passes_an_epoch * (epoch + 1 - first_epoch))
-        processes.say(epoch_line([*row, seconds], task.epochs, left * pace))
+        # On features an epoch takes milliseconds.
+        if not task.pool.are_features or test_accuracy is not None or epoch == task.epochs - 1:
+            processes.say(epoch_line([*row, seconds], task.epochs, left * pace))
         if epoch == task.epochs - 1 or run.saving_is_cheap():
             run.save()
 

@@ -169,16 +169,16 @@ def mine(**wrong: object) -> Split:
     return tuple({**right, **wrong}.values())
 
 
-RIGHT = "not uint8 (60, 16, 16, 3)"
+RIGHT = "not files, nor uint8 (n, h, w, 3) or (n, h, w) of greys"
 MISTAKES = [
     ({"labels": np.arange(60) % 3 + 1}, "labels go from 1 to 3, not from 0 to 2"),
     ({"labels": np.arange(60) % 3 - 1}, "labels go from -1 to 1, not from 0 to 2"),
     ({"labels": (np.arange(60) % 3).astype(np.int32)}, "labels are int32 (60,), not int64 (60,)"),
     ({"labels": np.zeros(59, np.int64)}, "labels are int64 (59,), not int64 (60,)"),
     ({"labels": [0, 1, 2] * 20}, "labels are list, not int64 (60,)"),
-    ({"pixels": np.zeros((60, 16, 16), np.uint8)}, f"pixels are uint8 (60, 16, 16), {RIGHT}"),
-    ({"pixels": np.zeros((60, 3, 16, 16), np.uint8)}, f"pixels are uint8 (60, 3, 16, 16), {RIGHT}"),
-    ({"pixels": np.zeros((60, 16, 16, 3))}, f"pixels are float64 (60, 16, 16, 3), {RIGHT}"),
+    ({"pixels": np.zeros((60, 256), np.uint8)}, f"images are uint8 (60, 256), {RIGHT}"),
+    ({"pixels": np.zeros((60, 3, 16, 16), np.uint8)}, f"images are uint8 (60, 3, 16, 16), {RIGHT}"),
+    ({"pixels": np.zeros((60, 16, 16, 3))}, f"images are float64 (60, 16, 16, 3), {RIGHT}"),
     ({"names": ["0/x.png"] * 60}, "60 images have one name, train/0/x (endings do not count)"),
     ({"names": [f"0/{i // 2}.{('png', 'jpg')[i % 2]}" for i in range(60)]},
      "2 images have one name, train/0/0 (endings do not count)"),
@@ -893,5 +893,5 @@ def test_no_room_for_a_mapped_pool_is_said(monkeypatch: pytest.MonkeyPatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.posix_fallocate", full)
-    with pytest.raises(UserError, match="has no room for 1 MiB of decoded images: set TMPDIR"):
+    with pytest.raises(UserError, match="has no room for 1 MiB of images: set TMPDIR"):
         load_images(replace(DIGITS, resident_share=0.0), CPU, ("train",))

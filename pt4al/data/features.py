@@ -1,0 +1,166 @@
+"""A folder of features: of each image the row of numbers that a network which others trained makes of it.
+
+pool.npy, pool.txt    float32 (n, d), as numpy.save writes it; the image ids, one a line, row by row
+test.npy, test.txt    the same of the test set, where the data set has one
+made_from.json        what utils/extract_features.py made them from; rows of other tools have none
+"""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib import format as npy
+
+from pt4al.base.console import UserError
+from pt4al.base.files import read_json, read_lines, sha256_of
+from pt4al.data.decoding import new_array
+
+FILES = {"train": "pool", "test": "test"}  # by split
+MADE_FROM = "made_from.json"
+BLOCK_BYTES = 2**24  # of rows that are read at a time
+
+
+class Wanted(NamedTuple):
+    """The images of a split.
+
+    Attributes:
+        ids: in the order in which rows are wanted.
+        key: what an id is looked up by.
+        find: which image a line of the text file names, as its key; None: none of these.
+    """
+
+    ids: list[str]
+    key: Callable[[str], str]
+    find: Callable[[str], str | None]
+
+
+def read_features(folder: Path, wanted: dict[str, Wanted], memory_limit: int) -> list[np.ndarray]:
+    """float32 (n, d) of each split, in the order of its ids; more than `memory_limit` bytes are mapped from a
+    temporary file. Rows of other images are left alone.
+
+    Raises:
+        UserError: a file is missing, cut short or no such array; an image has no row, or two; a number is not
+            finite; pool and test are of different networks.
+    """
+    if not folder.is_dir():
+        raise UserError(f"features: {folder} is not a folder: make it with utils/extract_features.py")
+    made_from = read_made_from(folder)
+    result: list[np.ndarray] = []
+    for split, images in wanted.items():
+        path = folder / f"{FILES[split]}.npy"
+        if not images.ids:
+            result.append(np.empty((0, result[0].shape[1]), np.float32))
+            continue
+        if not path.exists():
+            what = "images of the pool" if split == "train" else "test images"
+            raise UserError(
+                f"{path} does not exist, but there are {len(images.ids)} {what}: extract their features too "
+                "(utils/extract_features.py)"
+            )
+        if split in made_from.get("rows", {}) and sha256_of(path) != made_from["rows"][split]:
+            raise UserError(
+                f"{path} is not the file that {folder / MADE_FROM} tells of: extract the features again, or "
+                "delete that file if the rows are of another tool"
+            )
+        rows = read_rows(path, images, memory_limit)
+        if result and rows.shape[1] != result[0].shape[1]:
+            raise UserError(
+                f"{path} has {rows.shape[1]} columns and pool.npy {result[0].shape[1]}: they are of "
+                "different networks; extract both with one"
+            )
+        result.append(rows)
+    return result
+
+
+def read_made_from(folder: Path) -> dict[str, Any]:
+    """What utils/extract_features.py noted; empty for rows of another tool."""
+    path = folder / MADE_FROM
+    if not path.exists():
+        return {}
+    content = read_json(path)
+    if not (isinstance(content, dict) and isinstance(content.get("rows"), dict)):
+        raise UserError(f"{path} is none of utils/extract_features.py: extract again, or move it away")
+    return content
+
+
+def read_rows(path: Path, wanted: Wanted, memory_limit: int) -> np.ndarray:
+    """The rows of one file, by the ids beside it; see `read_features`."""
+    n, d, offset = shape_of(path)
+    lines = path.with_suffix(".txt")
+    if not lines.is_file():
+        raise UserError(f"{lines} does not exist: it names the image of each row of {path.name}, one a line")
+    names = read_lines(lines)
+    if len(names) != n:
+        raise UserError(f"{lines} has {len(names)} lines and {path.name} {n} rows: they must be as many")
+    at = place(names, wanted, lines)
+    rows = new_array((len(wanted.ids), d), np.dtype(np.float32), memory_limit)
+    step = max(1, BLOCK_BYTES // (4 * d))
+    with open(path, "rb") as file:
+        file.seek(offset)
+        for i in range(0, n, step):
+            block = np.fromfile(file, np.float32, min(step, n - i) * d).reshape(-1, d)
+            of_block = at[i : i + step]
+            used = np.flatnonzero(of_block >= 0)
+            block = block if len(used) == len(block) else block[used]
+            if not (finite := np.isfinite(block).all(1)).all():
+                name = names[i + used[np.flatnonzero(~finite)[0]]]
+                raise UserError(f"{path} holds NaN or infinity, in the row of {name}: make it again")
+            rows[of_block[used]] = block
+    return rows
+
+
+def place(names: list[str], wanted: Wanted, where: Path) -> np.ndarray:
+    """int64 (len(names),): the position of the image that each line names; -1: none of these.
+
+    Raises:
+        UserError: an image is named twice, or not at all.
+    """
+    position_of = {wanted.key(image_id): i for i, image_id in enumerate(wanted.ids)}
+    at = np.full(len(names), -1)
+    line_of = np.full(len(wanted.ids), -1)
+    for line, name in enumerate(names):
+        i = position_of.get(wanted.find(name))
+        if i is None:
+            continue
+        if line_of[i] >= 0:
+            raise UserError(
+                f"{where} names {wanted.ids[i]} twice, in lines {line_of[i] + 1} and {line + 1}: keep one row"
+            )
+        at[line], line_of[i] = i, line
+    missing = [wanted.ids[i] for i in np.flatnonzero(line_of < 0)]
+    if missing:
+        whose = f"it names {names[0]}, ..." if len(missing) == len(wanted.ids) and names else "the first"
+        raise UserError(
+            f"{where} names {len(wanted.ids) - len(missing)} of {len(wanted.ids)} images; {whose}, and "
+            f"{missing[0]} is missing: extract the features of these images"
+        )
+    return at
+
+
+def shape_of(path: Path) -> tuple[int, int, int]:
+    """Rows, columns and the offset of the first number of a .npy file.
+
+    Raises:
+        UserError: it is no float32 (n, d) in C order, or cut short.
+    """
+    again = "save it with numpy.save as float32 (n, d) in C order"
+    try:
+        with open(path, "rb") as file:
+            version, _ = npy.read_magic(file)
+            read = npy.read_array_header_1_0 if version == 1 else npy.read_array_header_2_0
+            shape, fortran, kind = read(file)
+            offset = file.tell()
+    except ValueError as error:
+        raise UserError(f"{path} is no array of numpy.save ({error}): {again}") from None
+    told, expected = f"{kind} {shape}", offset + kind.itemsize * math.prod(shape)
+    if kind != np.dtype(np.float32) or len(shape) != 2 or min(shape) < 1:
+        objects = ", a pickle, which is never opened" if kind.hasobject else ""
+        raise UserError(f"{path} holds {told}{objects}: {again}")
+    if fortran:
+        raise UserError(f"{path} holds {told} in Fortran order: {again} (numpy.ascontiguousarray)")
+    if (size := path.stat().st_size) != expected:
+        how = "cut short" if size < expected else "too long"
+        raise UserError(f"{path} is {how}: {size:,} bytes, where {told} takes {expected:,}; make it again")
+    return shape[0], shape[1], offset
