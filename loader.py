@@ -67,9 +67,9 @@ def load_images(
     read = [read_split(config, split) for split in splits]
     if features:
         wanted = {x: rows_of(config, x, y.names) for x, y in zip(splits, read, strict=True)}
-        values = read_features(Path(features), wanted, memory_limit)
+        values, origin = read_features(Path(features), wanted, memory_limit)
     else:
-        values = read_pixels(config, splits, read, memory_limit)
+        values, origin = read_pixels(config, splits, read, memory_limit), ""
     result = []
     for split, data, (_, labels, ids, classes) in zip(splits, values, read, strict=True):
         if split == "train" and config.imbalance > 1:
@@ -79,7 +79,8 @@ def load_images(
         pixels = torch.from_numpy(np.ascontiguousarray(data)).to("cpu" if streams else device)
         targets = torch.from_numpy(labels).to(device)
         labels_known = config.dataset != "unlabeled" or split == "test"
-        images = Images(pixels, targets, ids, classes, device, streams, key_rule(config, split), labels_known)
+        key = key_rule(config, split)
+        images = Images(pixels, targets, ids, classes, device, streams, key, labels_known, features=origin)
         if not labels_known:
             find_copies(images)
             draw_test(images, config.test_labels if "test" in splits else 0, config.seed)

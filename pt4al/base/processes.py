@@ -157,6 +157,17 @@ def start(config: Config, trains: bool = True) -> torch.device:
     return device
 
 
+@contextlib.contextmanager
+def one_thread(wanted: bool) -> Iterator[None]:
+    """Let torch compute in one thread, if `wanted`: several take longer to meet than a small step takes."""
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1 if wanted else threads)
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def shard(batch: Tensor, rank: int, world: int) -> Tensor:
     """This rank's contiguous part of a batch; the parts of all ranks make the batch, sizes differ
     by one at most."""

@@ -36,9 +36,9 @@ class Wanted(NamedTuple):
     find: Callable[[str], str | None]
 
 
-def read_features(folder: Path, wanted: dict[str, Wanted], memory_limit: int) -> list[np.ndarray]:
-    """float32 (n, d) of each split, in the order of its ids; more than `memory_limit` bytes are mapped from a
-    temporary file. Rows of other images are left alone.
+def read_features(folder: Path, wanted: dict[str, Wanted], memory_limit: int) -> tuple[list[np.ndarray], str]:
+    """float32 (n, d) of each split, in the order of its ids, and what made them, in words. More than
+    `memory_limit` bytes are mapped from a temporary file. Rows of other images are left alone.
 
     Raises:
         UserError: a file is missing, cut short or no such array; an image has no row, or two; a number is not
@@ -71,7 +71,8 @@ def read_features(folder: Path, wanted: dict[str, Wanted], memory_limit: int) ->
                 "different networks; extract both with one"
             )
         result.append(rows)
-    return result
+    backbone, weights = made_from.get("backbone"), str(made_from.get("weights"))[:8]
+    return result, f"{backbone} (weights {weights})" if made_from else "rows of another tool"
 
 
 def read_made_from(folder: Path) -> dict[str, Any]:

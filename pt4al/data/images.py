@@ -45,6 +45,7 @@ class Images:
             to cycle, and are no part of the data.
         copies: for an image that is a copy of an earlier one, pixel for pixel, the position of that.
         drawn: positions of the images that are drawn to test by.
+        features: what made the features, in words; empty where there are pixels.
     """
 
     pixels: Tensor
@@ -57,13 +58,14 @@ class Images:
     labels_known: bool = True
     copies: dict[int, int] = field(default_factory=dict)
     drawn: tuple[int, ...] = ()
+    features: str = ""
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     @property
     def are_features(self) -> bool:
-        return self.pixels.ndim == 2
+        return bool(self.features)
 
     @property
     def bit_for_bit(self) -> str:

@@ -123,7 +123,8 @@ def find_batches(config: Config, pool: Images) -> tuple[list[list[int]], dict[st
     made_from = None
     if record:
         made_from = {**record["parameters"], **record["inputs"]}
-        if (data := record["inputs"].get("data")) is not None and data != pool.fingerprint():
+        data = None if pool.are_features else record["inputs"].get("data")
+        if data is not None and data != pool.fingerprint():
             processes.say(
                 f"warning: {folder} was made from other images than those of {config.data_dir} now: "
                 f"{difference(config, data, pool)}"

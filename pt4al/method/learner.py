@@ -78,6 +78,7 @@ class Learner:
         run, pool, test = self.run, self.pool, self.test
         data = self.classification.description["data"]
         inputs = {"data": data, "test_data": test.fingerprint(), **(made_from or {})}
+        inputs |= {"features": pool.features} if pool.features else {}
         if self.pretext:
             inputs |= {"pretext": self.pretext.digest, "pretext_made_from": self.pretext.made_from}
         run.test = test
@@ -190,7 +191,9 @@ class Learner:
         self.use(self.oracle.answer(cycle))
         if cycle > 0 and config.init == "scratch":
             self.net = self.classification.fresh_network(len(self.pool.classes), cycle)
-        train_cycle(self.net, self.classification.task(self.positions), run, self.remaining_passes())
+        task = self.classification.task(self.positions)
+        with processes.one_thread(self.pool.are_features):
+            train_cycle(self.net, task, run, self.remaining_passes())
         chosen = self.chosen()["net"]
         self.net.load_state_dict(chosen)
         self.save_weights()

@@ -69,6 +69,7 @@ def describe(record: Record) -> str:
         made_from = inputs["batches_made_from"]
         order = str(made_from.get("sort", settings.get("sort"))) if made_from else "batches without a record"
         parts.append(ORDERS.get(order, order))
+    parts += [f"on {inputs['features'].partition(' (')[0]}"] if "features" in inputs else []
     parts += ["warm start"] if settings["init"] == "warm" else []
     parts += ["best test epoch"] if settings["select"] == "best" else []
     return ", ".join(filter(None, parts))

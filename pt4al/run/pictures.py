@@ -65,6 +65,8 @@ def changes(
         script: what is to be started over.
     """
     told = []
+    if was.get("features") != inputs.get("features"):
+        return ""  # which the records say
     for name, images in now.items():
         digest = was.get(name)
         if config.dataset in FILES and isinstance(digest, str) and digest != inputs[name]:
@@ -74,9 +76,10 @@ def changes(
         return ""
     keeps = "; no label is lost, and what is labeled is not asked for again"
     labels = keeps if config.dataset == "unlabeled" else ""
+    what = "features" if "features" in inputs else "images"
     return (
-        f"was made from other images ({'; '.join(told)}): put them back to resume, or give --restart to "
-        f"{script}, and then to those after it, to use the images as they are now{labels}"
+        f"was made from other {what} ({'; '.join(told)}): put them back to resume, or give --restart to "
+        f"{script}, and then to those after it, to use the {what} as they are now{labels}"
     )
 
 

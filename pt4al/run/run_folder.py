@@ -221,7 +221,8 @@ class RunFolder:
             if content["inputs"].get("data") == inputs["data"]:
                 return
             was, now = content["other_parameters"]["data_dir"], self.config.data_dir
-            others = has_others(self.config, content["inputs"].get("data"), self.pool)
+            alike = content["inputs"].get("features") == inputs.get("features")  # or nothing can be compared
+            others = alike and has_others(self.config, content["inputs"].get("data"), self.pool)
             if Path(was).resolve() == Path(now).resolve() and not others:
                 return  # photographs were added or removed: rows of those that are gone are left alone
         except (UserError, KeyError, TypeError, AttributeError, ValueError):

@@ -17,7 +17,8 @@ from pt4al.run.record import HOW, READABLE, Record
 
 KINDS = ("best", "last")  # the epochs of a cycle whose accuracy is kept
 FIELDS = {field.name for field in fields(Config)} - HOW
-READ_AS = ("img_size", "resize", "channel_order")  # digests of images are of their pixels as read
+# Digests of images are of their pixels as read, or of their features.
+READ_AS = ("img_size", "resize", "channel_order", "features")
 
 
 @dataclass(frozen=True)
@@ -185,6 +186,7 @@ def settings(record: Record) -> dict[str, Any]:
     parameters, inputs = record["parameters"], record["inputs"]
     shared = {name: parameters[name] for name in FIELDS & {*parameters} - {"seed"}}
     shared["script"] = record["script"]
+    shared |= {"features": inputs["features"]} if "features" in inputs else {}
     made_from = inputs.get("batches_made_from") or {}
     for name in {"sort", "num_batches", "losses", "data"} & {*made_from}:
         shared[f"batches_made_from.{name}"] = made_from[name]
@@ -227,7 +229,7 @@ def differing(a: Record, b: Record, of_one_method: bool = False) -> str:
 def other_test_images(a: Record, b: Record) -> bool:
     """Whether two runs were judged on different images, as far as their records tell: not where both
     drew their test set from one pool, nor where one data set was read in two ways."""
-    ours, theirs = a["parameters"], b["parameters"]
+    ours, theirs = ({**x["parameters"], "features": x["inputs"].get("features")} for x in (a, b))
     drawn = ours.get("test_labels") and theirs.get("test_labels")
     digests = {record["inputs"].get("data" if drawn else "test_data") for record in (a, b)}
     if None in digests or len(digests) == 1:

@@ -47,7 +47,8 @@ def score(
         first, again = (next(images.stream(parts[:1]))[0] for _ in range(2))
         if not torch.equal(first, again):
             raise AssertionError("internal error: the images to be scored change from read to read")
-        with torch.no_grad(), autocast(images.device, precision):
+        one_thread = processes.one_thread(images.are_features)
+        with torch.no_grad(), autocast(images.device, precision), one_thread:
             for part, out in zip(images.stream(parts), mine.split(config.eval_batch_size), strict=True):
                 out.copy_(forward(folded, *part))
     scores = processes.add_up(rows).cpu()
