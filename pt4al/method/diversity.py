@@ -66,14 +66,14 @@ def k_centers(points: Tensor, centers: Tensor, k: int) -> Tensor:
 
         full = len(labeled) + j // STEP  # the last block of picks grows
         for b, block in enumerate(labeled + blocks(picked[:j], squares[picks[:j]], STEP)):
-            late = rows[(seen[rows] <= b) & ~(nearest[rows] < bound)]
+            late = rows[(seen[rows] <= b) & (nearest[rows] >= bound)]
             if len(late):
                 distances = from_block if b < len(labeled) else from_each
                 found = distances(gather(points, late).sub_(mean), squares[late], *block)
-                nearest[late] = torch.minimum(nearest[late], found)
+                nearest[late] = torch.fmin(nearest[late], found)  # passes over what is not a number
                 seen[late] = min(b + 1, full)
 
-        rows = rows[~(nearest[rows] < bound)]
+        rows = rows[nearest[rows] >= bound]
         x, lengths, near = gather(points, rows).sub_(mean), squares[rows], nearest[rows]
         for _ in range(min(k - j, len(rows))):
             at = int(near.argmax())
@@ -81,7 +81,7 @@ def k_centers(points: Tensor, centers: Tensor, k: int) -> Tensor:
             if best < bound or (best == bound and row > first):
                 break
             picks[j], picked[j] = row, x[at]
-            near = torch.minimum(near, from_one(x, lengths, x[at], lengths[at]))
+            near = torch.fmin(near, from_one(x, lengths, x[at], lengths[at]))
             near[at] = -torch.inf
             j += 1
         nearest[rows], seen[rows] = near, len(labeled) + j // STEP

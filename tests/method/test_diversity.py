@@ -122,6 +122,14 @@ def test_coreset_picks_what_comparing_all_with_all_does(kind: str, m: int, activ
     assert lazy_k_centers(points, centers, k, active, 32) == plain_k_centers(points, centers, k)
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 3e25])
+@pytest.mark.parametrize("m", [0, 5])
+def test_coreset_takes_no_image_twice_where_distances_are_not_numbers(value: float, m: int):
+    points = torch.randn(105, 4, generator=source())
+    points[9, 2] = value
+    assert len(set(lazy_k_centers(points[m:], points[:m], 60, 10, 32))) == 60
+
+
 def test_coreset_compares_few_points_with_all_centers(monkeypatch: pytest.MonkeyPatch):
     """Control for the tests above: the bounds do spare most of the work."""
     draws, work = source(), []
