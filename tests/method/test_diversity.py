@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from queries import pick, query, quick, random_query, source
 from torch import Tensor
 
-from pt4al.method.diversity import draw, kmeans, typical_points
+from pt4al.method import diversity
+from pt4al.method.diversity import draw, k_centers, kmeans, spread_outer_products, typical_points
 from pt4al.method.strategies import STRATEGIES, Query
 
 
@@ -57,6 +58,87 @@ def test_coreset_is_the_brute_force_greedy(n: int, m: int, seed: int, offset: in
     query = replace(query, features=query.features + offset, labeled_features=query.labeled_features + offset)
     expected = brute_force_centers(query.features, query.labeled_features, n)
     assert STRATEGIES["coreset"].pick(query).tolist() == expected
+
+
+def plain_k_centers(points: Tensor, centers: Tensor, k: int) -> list[int]:
+    """`k_centers` without bounds: all points are compared with all centers, in float32 as there."""
+    mean = points.mean(0)
+    points, centers = points - mean, centers - mean
+    squares = points.square().sum(1)
+    nearest = torch.full((len(points),), torch.inf) if len(centers) else -squares
+    for part in centers.split(256) if len(centers) else ():
+        distances = (points @ part.T).mul_(-2).add_(squares[:, None]).add_(part.square().sum(1))
+        nearest = torch.minimum(nearest, distances.amin(1))
+    picks: list[int] = []
+    for j in range(k):
+        i = int(nearest.argmax())
+        picks.append(i)
+        distances = (squares + squares[i] - 2 * (points @ points[i])).clamp_(min=0)
+        nearest = torch.minimum(nearest, distances) if j or len(centers) else distances
+        nearest[picks] = -torch.inf
+    return picks
+
+
+def lazy_k_centers(points: Tensor, centers: Tensor, k: int, active: int, step: int) -> list[int]:
+    """`k_centers` with so few active points that most of the picks are beyond the first of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("ACTIVE", active), ("STEP", step), ("BLOCK", 16)):
+            patch.setattr(diversity, name, value)
+        return k_centers(points, centers, k).tolist()
+
+
+def grid(n: int, d: int, draws: torch.Generator) -> Tensor:
+    """n points of small integers and their negatives, mixed: the mean is 0, and float32 exact."""
+    points = torch.randint(-2, 3, (n, d), generator=draws).float()
+    return torch.cat([points, -points])[torch.randperm(2 * n, generator=draws)]
+
+
+@quick
+@given(st.data())
+def test_coreset_gives_ties_to_the_earlier_of_all_points(data: st.DataObject):
+    """Also to one that is not active. Many points are equal, and all are picked or some."""
+    draws = source(data.draw(st.integers(0, 999)))
+    points = grid(data.draw(st.integers(1, 60)), data.draw(st.integers(1, 3)), draws)
+    centers = grid(60, points.shape[1], draws)[: data.draw(st.sampled_from([0, 1, 5, 40]))]
+    k = data.draw(st.sampled_from([0, 1, len(points) // 2, len(points)]))
+    active, step = data.draw(st.sampled_from([1, 2, 7, 50])), data.draw(st.sampled_from([1, 3, 32]))
+    assert lazy_k_centers(points, centers, k, active, step) == plain_k_centers(points, centers, k)
+
+
+@pytest.mark.parametrize("active", [20, 300, 2048])
+@pytest.mark.parametrize("m", [0, 1, 600])
+@pytest.mark.parametrize("kind", ["normal", "clusters", "twins", "far"])
+def test_coreset_picks_what_comparing_all_with_all_does(kind: str, m: int, active: int):
+    draws = source(m)
+    points = torch.randn(1200 + m, 24, generator=draws).relu_()
+    if kind == "clusters":
+        points += 5 * torch.randn(12, 24, generator=draws)[torch.arange(len(points)) % 12]
+    if kind == "twins":
+        points[300:600] = points[:300]
+    if kind == "far":
+        points += 100
+    points, centers = points[:1200], points[1200:]
+    k = 1200 if active == 300 and kind != "twins" else 200  # between twins only rounding is left
+    assert lazy_k_centers(points, centers, k, active, 32) == plain_k_centers(points, centers, k)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 3e25])
+@pytest.mark.parametrize("m", [0, 5])
+def test_coreset_takes_no_image_twice_where_distances_are_not_numbers(value: float, m: int):
+    points = torch.randn(105, 4, generator=source())
+    points[9, 2] = value
+    assert len(set(lazy_k_centers(points[m:], points[:m], 60, 10, 32))) == 60
+
+
+def test_coreset_compares_few_points_with_all_centers(monkeypatch: pytest.MonkeyPatch):
+    """Control for the tests above: the bounds do spare most of the work."""
+    draws, work = source(), []
+    points = torch.randn(4000, 24, generator=draws) * torch.rand(4000, 1, generator=draws) ** 2
+    gathered = diversity.gather
+    monkeypatch.setattr(diversity, "ACTIVE", 100)
+    monkeypatch.setattr(diversity, "gather", lambda x, rows: work.append(len(rows)) or gathered(x, rows))
+    k_centers(points[:3000], points[3000:], 100)
+    assert 3000 <= sum(work) < 3 * 3000  # there are 4 blocks of labeled and 4 of picked points
 
 
 # --- badge
@@ -114,6 +196,51 @@ def test_badge_is_kmeans_plus_plus_on_gradient_embeddings(n: int, classes: int, 
     k = max(1, n - 1)
     picks = STRATEGIES["badge"].pick(random_query(n, k, classes, seed)).tolist()
     assert picks == direct_badge(random_query(n, k, classes, seed))
+
+
+def plain_spread(a: Tensor, h: Tensor, k: int, generator: torch.Generator) -> list[int]:
+    """`spread_outer_products` without bounds: each pick is compared with all points."""
+    squares = a.square().sum(1) * torch.linalg.vector_norm(h, dim=1).double().square()
+    nearest, taken = torch.full_like(squares, torch.inf), torch.zeros(len(h), dtype=torch.bool)
+    picks: list[int] = []
+    for j in range(k):
+        i = int(draw(nearest, taken, generator)) if j else int(squares.argmax())
+        picks.append(i)
+        taken[i] = True
+        distances = (squares + squares[i] - 2 * (a @ a[i]) * (h @ h[i])).clamp_(min=0)
+        nearest = torch.minimum(nearest, distances).masked_fill_(taken, 0)
+    return picks
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("scale", [0.1, 3.0, 30.0])
+@pytest.mark.parametrize("kind", ["features", "signs", "twins", "zeros"])
+def test_badge_draws_what_comparing_all_with_all_does(kind: str, scale: float, seed: int):
+    """From unsure to sure predictions."""
+    draws = source(seed)
+    h = torch.randn(600, 24, generator=draws)
+    if kind != "signs":
+        h = h.relu_()
+    if kind == "twins":
+        h[300:] = h[:300]
+    if kind == "zeros":
+        h[::2] = 0
+    p = (scale * (h @ torch.randn(24, 5, generator=draws))).double().softmax(1)
+    a = p - torch.nn.functional.one_hot(p.argmax(1), 5)
+    for n, k in ((600, 250), (90, 90), (1, 1)):
+        expected = plain_spread(a[:n], h[:n], k, source(seed))
+        assert spread_outer_products(a[:n], h[:n], k, source(seed)).tolist() == expected
+
+
+def test_badge_reads_few_features_where_most_predictions_are_sure(monkeypatch: pytest.MonkeyPatch):
+    """Control for the test above: the bound does spare most of the work."""
+    draws, work = source(), []
+    h = torch.randn(2000, 24, generator=draws).relu_()
+    p = (5 * (h @ torch.randn(24, 5, generator=draws))).double().softmax(1)
+    gathered = diversity.gather
+    monkeypatch.setattr(diversity, "gather", lambda x, rows: work.append(len(rows)) or gathered(x, rows))
+    spread_outer_products(p - torch.nn.functional.one_hot(p.argmax(1), 5), h, 100, source())
+    assert len(work) > 90 and 0 < sum(work) / len(work) < 200
 
 
 def test_badge_depends_on_its_draws():
