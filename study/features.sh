@@ -2,13 +2,14 @@
 # The study of docs/results.md on features of a pre-trained network: every arm on every seed, at 100 to 1,000
 # and at 1,000 to 10,000 labels; then a table and a figure of each.
 #
-#   study/features.sh NAME IMAGES --features DIR --losses FILE [--seeds "0 1 ... 9"] [--jobs N]
+#   study/features.sh NAME IMAGES --features DIR --losses FILE [--seeds "0 1 ... 9"] [--jobs N] [--arms "..."]
 #
 # NAME         of the data set, in names of files
 # IMAGES       train/CLASS/*, test/CLASS/*
 # --features   what utils/extract_features.py made of them
 # --losses     losses of the rotation task on them, loss/EXP/rotation_loss.txt or the released file
 # --jobs       runs side by side (default 1); 0: only tables and figures of what is finished
+# --arms       only these of the arms, which are a table in this file (default: all)
 #
 # Seeds are the outer loop: stopped after a seed, the study is whole. The same command skips finished runs
 # and resumes interrupted ones.
@@ -41,14 +42,15 @@ interleaved      --sort interleaved
 
 fail() { echo "features.sh: error: $*" >&2; exit 2; }
 
-features='' losses='' seeds='0 1 2 3 4 5 6 7 8 9' jobs=1 words=()
+features='' losses='' seeds='0 1 2 3 4 5 6 7 8 9' jobs=1 arms='' words=()
 while [[ $# -gt 0 ]]; do
     case $1 in
-        -h | --help) sed -n '2,28s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
-        --features | --losses | --seeds | --jobs)
+        -h | --help) sed -n '2,29s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+        --features | --losses | --seeds | --jobs | --arms)
             [[ $# -gt 1 ]] || fail "$1 needs a value"
             case $1 in
-                --features) features=$2 ;; --losses) losses=$2 ;; --seeds) seeds=$2 ;; --jobs) jobs=$2 ;;
+                --features) features=$2 ;; --losses) losses=$2 ;; --seeds) seeds=$2 ;;
+                --jobs) jobs=$2 ;; --arms) arms=$2 ;;
             esac
             shift 2 ;;
         -*) fail "unknown flag $1 (see --help)" ;;
@@ -62,6 +64,12 @@ name=${words[0]} images=${words[1]}
 [[ -f $losses ]] || fail "--losses is '$losses': it must be a loss file"
 [[ $seeds =~ ^[0-9]+(\ [0-9]+)*$ ]] || fail "--seeds is '$seeds': it must be whole numbers"
 [[ $jobs =~ ^[0-9]+$ ]] || fail "--jobs is '$jobs': it must be a whole number"
+
+every=$(awk 'NF { print $1 }' <<<"$ARMS")
+for arm in $arms; do
+    grep -qx -- "$arm" <<<"$every" || fail "arm '$arm' is unknown: use some of ${every//$'\n'/ }"
+done
+arms=${arms:-$every}
 
 path() { realpath -s --relative-base="$root" "$1"; }
 images=$(path "$images") features=$(path "$features") losses=$(path "$losses")
@@ -84,7 +92,7 @@ cell() {
 trap 'kill 0' INT TERM
 for seed in $seeds; do
     while read -r arm flags; do
-        [[ $jobs -gt 0 && -n $arm ]] || continue
+        [[ $jobs -gt 0 && -n $arm && " ${arms//$'\n'/ } " == *" $arm "* ]] || continue
         while (($(jobs -rp | wc -l) >= jobs)); do wait -n || true; done
         log=runs/features-$name-$arm-seed$seed.txt
         mkdir -p runs
