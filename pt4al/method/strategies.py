@@ -121,7 +121,7 @@ def coreset(query: Query) -> Tensor:
     comparisons since, ours stops at the greedy 2-approximation. With nothing labeled it begins at
     the candidate nearest to the mean (the paper does not say; JordanAsh/badge takes the first).
     Costs O(n d (m + k)) time at worst, about a tenth of that in practice: 1,000 of 50,000 at
-    d = 1,280 with 9,000 labeled take 2 s on one core.
+    d = 1,280 with 9,000 labeled take 2 to 3 s on one core.
     """
     return k_centers(query.features, query.labeled_features, query.k)
 

@@ -214,20 +214,22 @@ def plain_spread(a: Tensor, h: Tensor, k: int, generator: torch.Generator) -> li
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("scale", [0.1, 3.0, 30.0])
-@pytest.mark.parametrize("kind", ["features", "signs", "twins", "zeros"])
+@pytest.mark.parametrize("kind", ["features", "signs", "parallel", "twins", "zeros"])
 def test_badge_draws_what_comparing_all_with_all_does(kind: str, scale: float, seed: int):
     """From unsure to sure predictions."""
     draws = source(seed)
     h = torch.randn(600, 24, generator=draws)
     if kind != "signs":
         h = h.relu_()
+    if kind == "parallel":  # inner products as large as lengths allow, and exact
+        h = h[0].round() * torch.randint(1, 50, (600, 1), generator=draws)
     if kind == "twins":
         h[300:] = h[:300]
     if kind == "zeros":
         h[::2] = 0
     p = (scale * (h @ torch.randn(24, 5, generator=draws))).double().softmax(1)
     a = p - torch.nn.functional.one_hot(p.argmax(1), 5)
-    for n, k in ((600, 250), (90, 90), (1, 1)):
+    for n, k in ((600, 250), (96, 96), (1, 1)):
         expected = plain_spread(a[:n], h[:n], k, source(seed))
         assert spread_outer_products(a[:n], h[:n], k, source(seed)).tolist() == expected
 
