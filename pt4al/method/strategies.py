@@ -149,7 +149,7 @@ def typiclust(query: Query) -> Tensor:
     distance to the nearest 20 in the cluster; the official code (avihu111/TypiClust, typiclust.py)
     measures squared distances, drops clusters of 5 as well as smaller ones, and clusters the whole
     pool. Neighbors are its min(20, half) of the cluster's images that are neither labeled nor
-    chosen. Costs a clustering, O(n d * clusters) a pass, of 1,000 of 50,000 about 10 s.
+    chosen. Costs a clustering, O(n d * clusters) a pass: 1,000 of 50,000 at d = 1,280 take 18 s.
     """
     n, m = len(query), len(query.labeled_features)
     points = F.normalize(torch.cat([query.features, query.labeled_features]), dim=1)
