@@ -226,9 +226,9 @@ def average_statistics(net: nn.Module, images: int) -> None:
     """Give every process the mean of all processes' batch-norm running statistics, weighted by the
     `images` that each has trained on, so that they score alike. One that had nothing to do counts
     for nothing."""
-    if world_size() == 1:
-        return
     statistics = [buffer for buffer in net.buffers() if buffer.is_floating_point()]
+    if world_size() == 1 or not statistics:  # a linear layer has none
+        return
     total = add_up(torch.tensor(images, dtype=torch.float64, device=statistics[0].device))
     for buffer in statistics:
         buffer.copy_(add_up(buffer.double() * images) / total)
