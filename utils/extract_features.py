@@ -124,8 +124,8 @@ def main() -> None:
         sizes = ", ".join(f"{len(images[x]):,} images of the {FILES[x]} set" for x in images)
         processes.say(f"{config.backbone} on {device}: {sizes}, {backbone.columns} numbers each")
         unreadable = [extract(part / FILES[x], images[x], backbone, device, config) for x in images]
-        processes.add_up(torch.zeros(1, device=device))  # all processes have come here
-        if errors := [line for lines in unreadable for line in lines]:
+        # Of all processes: none finishes what another one could not read.
+        if errors := [line for mine in processes.gather(unreadable) for lines in mine for line in lines]:
             raise Unreadable(errors, sum(map(len, images.values())))
         processes.from_main(lambda: finish(folder, images))
         processes.say(f"{folder}: use it with --features {folder}")
@@ -282,8 +282,7 @@ def extract(
 ) -> list[str]:
     """Fill in the blocks of this process that are not done yet; a line for each image that cannot be read."""
     done = path.with_suffix(".done")
-    processes.from_main(lambda: None)
-    marks = np.frombuffer(done.read_bytes(), np.uint8)
+    marks = np.frombuffer(processes.from_main(done.read_bytes), np.uint8)  # all share out the same blocks
     todo = [int(i) for i in np.flatnonzero(marks == 0)][processes.rank() :: processes.world_size()]
     blocks = [range(i * BLOCK, min((i + 1) * BLOCK, len(images))) for i in todo]
     unreadable, finished, synced = [], [], time.monotonic()

@@ -262,17 +262,23 @@ def from_main(make: Callable[[], Any]) -> Any:
     return box[0]
 
 
+def gather(value: Any) -> list[Any]:
+    """The value (any picklable object) of every process, by rank."""
+    values = [value]
+    if world_size() > 1:
+        values *= world_size()
+        with naming_lost_peers():
+            dist.all_gather_object(values, value)
+    return values
+
+
 def check_same(value: Any, what: str) -> None:
     """Compare a value, as JSON, over the processes.
 
     Raises:
         UserError: they differ.
     """
-    if world_size() == 1:
-        return
-    texts: list[Any] = [None] * world_size()
-    with naming_lost_peers():
-        dist.all_gather_object(texts, json.dumps(value, sort_keys=True))
+    texts = gather(json.dumps(value, sort_keys=True))
     if len(set(texts)) > 1:
         odd = [i for i, text in enumerate(texts) if text != texts[0]]
         raise UserError(f"process {odd[0]} read other {what} than process 0: give all of them the same files")
