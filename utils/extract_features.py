@@ -104,6 +104,8 @@ def main() -> None:
     def begin() -> bool:
         """Whether there is something left to do."""
         lock_folder(folder)
+        if not (part / MADE_FROM).exists():  # it ended between its last move and this
+            shutil.rmtree(part, ignore_errors=True)
         data = {x: digest(images[x], list(map(key_rule(config, x), splits[x].names)), config) for x in images}
         made_from = {
             **backbone.about, "dataset": config.dataset, "data": data, "code": code_version(),
