@@ -230,8 +230,11 @@ def digest(images: Images, keys: list[str], config: Config) -> str:
     with ThreadPoolExecutor(count_workers(config.threads, len(keys))) as pool:
         bar = tqdm(zip(keys, pool.map(one, range(len(keys))), strict=True), "looking at images", len(keys),
                    unit="img", leave=False, disable=None)  # fmt: skip
-        for key, of_image in bar:
-            total.update(key.encode("utf-8", "surrogateescape") + b"\n" + of_image)
+        try:
+            for key, of_image in bar:
+                total.update(key.encode("utf-8", "surrogateescape") + b"\n" + of_image)
+        finally:  # a signal arrives here: what is left is not read
+            pool.shutdown(cancel_futures=True)
     return total.hexdigest()
 
 
