@@ -54,7 +54,7 @@ from pt4al.run.record import code_version, environment
 HEAD = 4  # tensors that a file may have beyond those of the network, at most: its last layer
 BLOCK = 32  # images: what passes through the network at once, always the same ones together
 SYNC_SECONDS = 2.0  # of work that a kill costs, at most
-COMPARED = ("backbone", "weights", "preprocessing", "dataset", "data")
+COMPARED = ("backbone", "weights", "preprocessing", "dataset")
 Images = np.ndarray | list[Path]
 
 
@@ -340,18 +340,26 @@ def is_finished(folder: Path, made_from: dict[str, Any], restart: bool) -> bool:
         shutil.rmtree(part, ignore_errors=True)
         return False
     known = ours or begun
-    differences = [x for x in COMPARED if known and known.get(x) != made_from[x]]
-    if differences:
-        what = [f"{x} (was {shown(known.get(x))}, now {shown(made_from[x])})" for x in differences]
+    was, now = compared(known), compared(made_from)
+    differences = [f"{x} (was {shown(was[x])}, now {shown(now[x])})" for x in now if was[x] != now[x]]
+    if known and differences:
         raise UserError(
-            f"{folder} was made from something else: {', '.join(what)}. Give the same to resume, --restart "
-            "to extract again, or --experiment for another folder"
+            f"{folder} was made from something else: {', '.join(differences)}. Give the same to resume, "
+            "--restart to extract again, or --experiment for another folder"
         )
     return bool(ours)
 
 
+def compared(made_from: dict[str, Any]) -> dict[str, Any]:
+    """What must be the same to resume, by name: the images of each split apart."""
+    data = made_from.get("data", {})
+    return {x: made_from.get(x) for x in COMPARED} | {
+        f"{name} images": data.get(x) for x, name in FILES.items()
+    }
+
+
 def shown(value: Any) -> str:
-    text = str(value)
+    text = "none" if value is None else str(value)
     return text if len(text) <= 40 else f"{text[:16]}..."
 
 
