@@ -310,6 +310,10 @@ def extract(
             if not errors:
                 batch = torch.stack(inputs).to(device, memory_format=torch.channels_last)
                 values = backbone.net(batch).float().cpu().numpy()
+                if not np.isfinite(values).all():
+                    raise UserError(
+                        f"{config.backbone} gives NaN or infinity: its weights are damaged, or not its own"
+                    )
                 rows.seek(start + 4 * backbone.columns * block[0])
                 rows.write(np.ascontiguousarray(values))
                 finished.append(i)
