@@ -132,10 +132,11 @@ def place(names: list[str], wanted: Wanted, where: Path) -> np.ndarray:
         at[line], line_of[i] = i, line
     missing = [wanted.ids[i] for i in np.flatnonzero(line_of < 0)]
     if missing:
-        whose = f"it names {names[0]}, ..." if len(missing) == len(wanted.ids) and names else "the first"
+        none = len(missing) == len(wanted.ids)
+        what = f"it names {names[0]}, ..., not {missing[0]}" if none else f"{missing[0]} is missing"
         raise UserError(
-            f"{where} names {len(wanted.ids) - len(missing)} of {len(wanted.ids)} images; {whose}, and "
-            f"{missing[0]} is missing: extract the features of these images"
+            f"{where} names {len(wanted.ids) - len(missing)} of {len(wanted.ids)} images: {what}; extract "
+            "the features of these images"
         )
     return at
 
