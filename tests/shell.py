@@ -85,6 +85,7 @@ IMPORTED = [
     "torch",
     "torchvision",
     "sklearn.metrics",
+    "timm",
     "flask",
     "pytest",
     "shell",

@@ -54,7 +54,7 @@ from pt4al.run.record import code_version, environment
 HEAD = 4  # tensors that a file may have beyond those of the network, at most: its last layer
 BLOCK = 32  # images: what passes through the network at once, always the same ones together
 SYNC_SECONDS = 2.0  # of work that a kill costs, at most
-COMPARED = ("backbone", "weights", "preprocessing", "dataset", "data")
+COMPARED = ("backbone", "weights", "preprocessing", "dataset")
 Images = np.ndarray | list[Path]
 
 
@@ -104,6 +104,8 @@ def main() -> None:
     def begin() -> bool:
         """Whether there is something left to do."""
         lock_folder(folder)
+        if not (part / MADE_FROM).exists():  # it ended between its last move and this
+            shutil.rmtree(part, ignore_errors=True)
         data = {x: digest(images[x], list(map(key_rule(config, x), splits[x].names)), config) for x in images}
         made_from = {
             **backbone.about, "dataset": config.dataset, "data": data, "code": code_version(),
@@ -124,8 +126,8 @@ def main() -> None:
         sizes = ", ".join(f"{len(images[x]):,} images of the {FILES[x]} set" for x in images)
         processes.say(f"{config.backbone} on {device}: {sizes}, {backbone.columns} numbers each")
         unreadable = [extract(part / FILES[x], images[x], backbone, device, config) for x in images]
-        processes.add_up(torch.zeros(1, device=device))  # all processes have come here
-        if errors := [line for lines in unreadable for line in lines]:
+        # Of all processes: none finishes what another one could not read.
+        if errors := [line for mine in processes.gather(unreadable) for lines in mine for line in lines]:
             raise Unreadable(errors, sum(map(len, images.values())))
         processes.from_main(lambda: finish(folder, images))
         processes.say(f"{folder}: use it with --features {folder}")
@@ -228,8 +230,11 @@ def digest(images: Images, keys: list[str], config: Config) -> str:
     with ThreadPoolExecutor(count_workers(config.threads, len(keys))) as pool:
         bar = tqdm(zip(keys, pool.map(one, range(len(keys))), strict=True), "looking at images", len(keys),
                    unit="img", leave=False, disable=None)  # fmt: skip
-        for key, of_image in bar:
-            total.update(key.encode("utf-8", "surrogateescape") + b"\n" + of_image)
+        try:
+            for key, of_image in bar:
+                total.update(key.encode("utf-8", "surrogateescape") + b"\n" + of_image)
+        finally:  # a signal arrives here: what is left is not read
+            pool.shutdown(cancel_futures=True)
     return total.hexdigest()
 
 
@@ -282,8 +287,7 @@ def extract(
 ) -> list[str]:
     """Fill in the blocks of this process that are not done yet; a line for each image that cannot be read."""
     done = path.with_suffix(".done")
-    processes.from_main(lambda: None)
-    marks = np.frombuffer(done.read_bytes(), np.uint8)
+    marks = np.frombuffer(processes.from_main(done.read_bytes), np.uint8)  # all share out the same blocks
     todo = [int(i) for i in np.flatnonzero(marks == 0)][processes.rank() :: processes.world_size()]
     blocks = [range(i * BLOCK, min((i + 1) * BLOCK, len(images))) for i in todo]
     unreadable, finished, synced = [], [], time.monotonic()
@@ -306,6 +310,10 @@ def extract(
             if not errors:
                 batch = torch.stack(inputs).to(device, memory_format=torch.channels_last)
                 values = backbone.net(batch).float().cpu().numpy()
+                if not np.isfinite(values).all():
+                    raise UserError(
+                        f"{config.backbone} gives NaN or infinity: its weights are damaged, or not its own"
+                    )
                 rows.seek(start + 4 * backbone.columns * block[0])
                 rows.write(np.ascontiguousarray(values))
                 finished.append(i)
@@ -336,18 +344,26 @@ def is_finished(folder: Path, made_from: dict[str, Any], restart: bool) -> bool:
         shutil.rmtree(part, ignore_errors=True)
         return False
     known = ours or begun
-    differences = [x for x in COMPARED if known and known.get(x) != made_from[x]]
-    if differences:
-        what = [f"{x} (was {shown(known.get(x))}, now {shown(made_from[x])})" for x in differences]
+    was, now = compared(known), compared(made_from)
+    differences = [f"{x} (was {shown(was[x])}, now {shown(now[x])})" for x in now if was[x] != now[x]]
+    if known and differences:
         raise UserError(
-            f"{folder} was made from something else: {', '.join(what)}. Give the same to resume, --restart "
-            "to extract again, or --experiment for another folder"
+            f"{folder} was made from something else: {', '.join(differences)}. Give the same to resume, "
+            "--restart to extract again, or --experiment for another folder"
         )
     return bool(ours)
 
 
+def compared(made_from: dict[str, Any]) -> dict[str, Any]:
+    """What must be the same to resume, by name: the images of each split apart."""
+    data = made_from.get("data", {})
+    return {x: made_from.get(x) for x in COMPARED} | {
+        f"{name} images": data.get(x) for x, name in FILES.items()
+    }
+
+
 def shown(value: Any) -> str:
-    text = str(value)
+    text = "none" if value is None else str(value)
     return text if len(text) <= 40 else f"{text[:16]}..."
 
 

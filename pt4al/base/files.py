@@ -253,7 +253,7 @@ def lock_folder(folder: Path) -> None:
         known = holder.is_file() and not holder.is_symlink()
         who = printable(holder.read_text(errors="replace")[:80]).strip() if known else "another process"
         raise UserError(
-            f"{folder} is in use by {who}: wait for it, stop it, or name another --run-name"
+            f"{folder} is in use by {who}: wait for it, stop it, or name another --experiment or --run-name"
         ) from None
     holder.unlink(missing_ok=True)  # never written through a link
     with open(holder, "x") as file:

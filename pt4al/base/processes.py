@@ -226,9 +226,9 @@ def average_statistics(net: nn.Module, images: int) -> None:
     """Give every process the mean of all processes' batch-norm running statistics, weighted by the
     `images` that each has trained on, so that they score alike. One that had nothing to do counts
     for nothing."""
-    if world_size() == 1:
-        return
     statistics = [buffer for buffer in net.buffers() if buffer.is_floating_point()]
+    if world_size() == 1 or not statistics:  # a linear layer has none
+        return
     total = add_up(torch.tensor(images, dtype=torch.float64, device=statistics[0].device))
     for buffer in statistics:
         buffer.copy_(add_up(buffer.double() * images) / total)
@@ -262,17 +262,23 @@ def from_main(make: Callable[[], Any]) -> Any:
     return box[0]
 
 
+def gather(value: Any) -> list[Any]:
+    """The value (any picklable object) of every process, by rank."""
+    values = [value]
+    if world_size() > 1:
+        values *= world_size()
+        with naming_lost_peers():
+            dist.all_gather_object(values, value)
+    return values
+
+
 def check_same(value: Any, what: str) -> None:
     """Compare a value, as JSON, over the processes.
 
     Raises:
         UserError: they differ.
     """
-    if world_size() == 1:
-        return
-    texts: list[Any] = [None] * world_size()
-    with naming_lost_peers():
-        dist.all_gather_object(texts, json.dumps(value, sort_keys=True))
+    texts = gather(json.dumps(value, sort_keys=True))
     if len(set(texts)) > 1:
         odd = [i for i, text in enumerate(texts) if text != texts[0]]
         raise UserError(f"process {odd[0]} read other {what} than process 0: give all of them the same files")

@@ -53,11 +53,11 @@ def read_features(folder: Path, wanted: dict[str, Wanted], memory_limit: int) ->
         if not images.ids:
             result.append(np.empty((0, result[0].shape[1]), np.float32))
             continue
-        if not path.exists():
+        if not path.is_file():
             what = "images of the pool" if split == "train" else "test images"
             raise UserError(
-                f"{path} does not exist, but there are {len(images.ids)} {what}: extract their features too "
-                "(utils/extract_features.py)"
+                f"{path} is not there, or no file, but there are {len(images.ids)} {what}: extract their "
+                "features too (utils/extract_features.py)"
             )
         if split in made_from.get("rows", {}) and sha256_of(path) != made_from["rows"][split]:
             raise UserError(
@@ -132,10 +132,11 @@ def place(names: list[str], wanted: Wanted, where: Path) -> np.ndarray:
         at[line], line_of[i] = i, line
     missing = [wanted.ids[i] for i in np.flatnonzero(line_of < 0)]
     if missing:
-        whose = f"it names {names[0]}, ..." if len(missing) == len(wanted.ids) and names else "the first"
+        none = len(missing) == len(wanted.ids)
+        what = f"it names {names[0]}, ..., not {missing[0]}" if none else f"{missing[0]} is missing"
         raise UserError(
-            f"{where} names {len(wanted.ids) - len(missing)} of {len(wanted.ids)} images; {whose}, and "
-            f"{missing[0]} is missing: extract the features of these images"
+            f"{where} names {len(wanted.ids) - len(missing)} of {len(wanted.ids)} images: {what}; extract "
+            "the features of these images"
         )
     return at
 
@@ -153,7 +154,9 @@ def shape_of(path: Path) -> tuple[int, int, int]:
             read = npy.read_array_header_1_0 if version == 1 else npy.read_array_header_2_0
             shape, fortran, kind = read(file)
             offset = file.tell()
-    except ValueError as error:
+    except OSError:
+        raise
+    except Exception as error:  # numpy's reader, and Python's parser below it, raise many kinds
         raise UserError(f"{path} is no array of numpy.save ({error}): {again}") from None
     told, expected = f"{kind} {shape}", offset + kind.itemsize * math.prod(shape)
     if kind != np.dtype(np.float32) or len(shape) != 2 or min(shape) < 1:

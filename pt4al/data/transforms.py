@@ -34,7 +34,7 @@ def column_statistics(features: Tensor) -> tuple[list[float], list[float]]:
     for part in features.split(1000):
         squares += (part.double() - mean).square_().sum(0)
     std = (squares / len(features)).sqrt()
-    std[std <= 1e-6 * mean.abs()] = 1.0
+    std[std <= (1e-6 * mean.abs()).clamp(min=1e-30)] = 1.0  # float32 ends at 1e-38
     return mean.tolist(), std.tolist()
 
 

@@ -93,10 +93,12 @@ def compare(
     # What was made before there was an option was made with its default.
     defaults = json.loads(json.dumps({f.name: f.default for f in fields(Config)}))
     was, now = {name: defaults[name] for name in ours["parameters"]} | flat(stored), flat(ours)
+    # Older records name what says how among the parameters; `features` is an input of that name.
+    left_out = NOT_COMPARED | HOW - {*stored["inputs"], *ours["inputs"]}
     differences = [
         f"{name} (was {shorten(was.get(name))}, now {shorten(now.get(name))})"
         for name in sorted(set(was) | set(now))
-        if was.get(name) != now.get(name) and name not in NOT_COMPARED | HOW
+        if was.get(name) != now.get(name) and name not in left_out
     ]
     if images:
         differences = [x for x in differences if not x.startswith(("data ", "test_data "))]
