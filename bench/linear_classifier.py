@@ -127,7 +127,7 @@ def both(pool: Images, test: Images, n: int, draw: int) -> tuple[tuple[float, fl
     ours = classification.evaluate(net)[1], time.perf_counter() - began
     x, x_test = (classification.normalize(part).numpy() for part in (pool.pixels[at], test.pixels))
     began = time.perf_counter()
-    accuracy = LogisticRegressionCV(max_iter=1000).fit(x, pool.labels[at]).score(x_test, test.labels)
+    accuracy = LogisticRegressionCV().fit(x, pool.labels[at]).score(x_test, test.labels)
     return ours, (100 * accuracy, time.perf_counter() - began)
 
 
