@@ -86,7 +86,7 @@ class Config:
         Channels of its first stage (paper: 64). Arithmetic grows with the square of the width.""")
 
     features: str = option("", CLASSIFIER, how=True, text="""
-        Folder of features (utils/extract_features.py): in place of a ResNet on pixels, the classifier is
+        Folder of features, by extract_features.py: in place of a ResNet on pixels, the classifier is
         one linear layer on them, and typiclust looks at them. Sets the options of FEATURES in config.py
         that are not given. No effect then: depth, width, img_size, resize, channel_order, normalization,
         crop_padding, flip.""")

@@ -308,8 +308,9 @@ def extract(
         for i, block, inputs in zip(todo, blocks, ahead(images, blocks, backbone, config), strict=True):
             errors = [x for x in inputs if isinstance(x, str)]
             if not errors:
-                batch = torch.stack(inputs).to(device, memory_format=torch.channels_last)
-                values = backbone.net(batch).float().cpu().numpy()
+                full = inputs + inputs[-1:] * (BLOCK - len(inputs))  # or copies there would round otherwise
+                batch = torch.stack(full).to(device, memory_format=torch.channels_last)
+                values = backbone.net(batch)[: len(inputs)].float().cpu().numpy()
                 if not np.isfinite(values).all():
                     raise UserError(
                         f"{config.backbone} gives NaN or infinity: its weights are damaged, or not its own"

@@ -265,7 +265,7 @@ def known_flags() -> set[str]:
     for name in FIELDS:
         dashed = name.replace("_", "-")
         flags |= {f"--{dashed}", f"--{name}", f"--no-{dashed}"}
-    return flags | {"--out", "--title"}  # of show_batches.py, which extends the fields
+    return flags | {"--out", "--title", "--backbone", "--weights"}  # of programs that extend the fields
 
 
 @pytest.mark.parametrize("page", TEXTS)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +25,7 @@ from shell import Started, command, environment, few_digits, load_program, one_e
 from torch import Tensor
 
 from config import CIFAR10
-from loader import READERS, Split, read_split
+from loader import READERS, Split, load_images, read_split
 from pt4al.base import files, processes
 from pt4al.base.console import Stopped
 
@@ -233,8 +234,8 @@ def test_arrays_and_class_folders_in_the_order_of_the_data_set(
     monkeypatch.setitem(READERS, "digits", few)
     extract("--dataset", "digits", "--img-size", "16", "--resize", "squash", "--experiment", "digits")
     for folder, config in (
-        (tmp_path / "features/digits", CIFAR10.__class__(dataset="digits")),
-        (whole / FEW, CIFAR10.__class__(dataset="folder", data_dir=few_digits())),
+        (tmp_path / "features/digits", replace(CIFAR10, dataset="digits")),
+        (whole / FEW, replace(CIFAR10, dataset="folder", data_dir=few_digits())),
     ):
         for split, name in PROGRAM.FILES.items():
             images, _, ids, _ = read_split(config, split)
@@ -252,6 +253,23 @@ def test_rows_do_not_depend_on_what_passes_with_them(tmp_path: Path, extract: Ex
     for name in PROGRAM.FILES.values():
         rows, expected = (np.load(x / FEW / f"{name}.npy") for x in (tmp_path, whole))
         assert np.abs(rows - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_a_copy_has_the_row_of_the_first_also_in_the_last_block(
+    tmp_path: Path, extract: Extract, weights: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """So that it is known as one: 33 pictures are a block and one picture."""
+    (tmp_path / "photos/pool").mkdir(parents=True)
+    for i in range(33):
+        picture(i % 32, 40, 40).save(tmp_path / f"photos/pool/{i:02}.png")
+    monkeypatch.setattr(PROGRAM, "BLOCK", 32)
+    own = ["--dataset", "unlabeled", "--data-dir", "photos"]
+    extract(*own, "--experiment", "own")
+    rows = np.load(tmp_path / "features/own/pool.npy")
+    assert np.array_equal(rows[0], rows[32]) and len(np.unique(rows, axis=0)) == 32
+    config = replace(CIFAR10, dataset="unlabeled", data_dir="photos")
+    pool, _ = load_images(config, torch.device("cpu"), features="features/own")
+    assert pool.copies == {32: 0}
 
 
 # --- stopped and started again
