@@ -45,7 +45,15 @@ from config import EXTRACT_FEATURES, Config, option
 from loader import READERS, key_rule, read_split
 from pt4al.base import processes
 from pt4al.base.console import UserError, run_script
-from pt4al.base.files import lock_folder, read_json, sha256_of, write_bytes, write_json, write_lines
+from pt4al.base.files import (
+    lock_folder,
+    read_json,
+    read_lines,
+    sha256_of,
+    write_bytes,
+    write_json,
+    write_lines,
+)
 from pt4al.data.decoding import SHRUNK_TO, Unreadable, count_workers, open_picture, plain, quiet, reason
 from pt4al.data.features import FILES, MADE_FROM, read_made_from
 from pt4al.run.command_line import from_command_line
@@ -106,9 +114,10 @@ def main() -> None:
         lock_folder(folder)
         if not (part / MADE_FROM).exists():  # it ended between its last move and this
             shutil.rmtree(part, ignore_errors=True)
-        data = {x: digest(images[x], list(map(key_rule(config, x), splits[x].names)), config) for x in images}
+        hashes = {x: digests(images[x], [*map(key_rule(config, x), splits[x].names)], config) for x in images}
         made_from = {
-            **backbone.about, "dataset": config.dataset, "data": data, "code": code_version(),
+            **backbone.about, "dataset": config.dataset, "code": code_version(),
+            "data": {x: hashlib.sha256("".join(hashes[x]).encode()).hexdigest() for x in images},
             "made_with": environment(config),
         }  # fmt: skip
         if is_finished(folder, made_from, config.restart):
@@ -119,7 +128,7 @@ def main() -> None:
         write_json(part / MADE_FROM, made_from)
         for x in images:
             write_lines(part / f"{FILES[x]}.txt", splits[x].names)
-            make_room(part / FILES[x], len(images[x]), backbone.columns)
+            make_room(part / FILES[x], len(images[x]), backbone.columns, hashes[x])
         return True
 
     if processes.from_main(begin):
@@ -169,7 +178,10 @@ def load_backbone(config: Options, device: torch.device) -> Backbone:
     for name, value in sorted(net.state_dict().items()):
         weights.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
     with torch.inference_mode():
-        columns = net(torch.zeros(1, *preprocessing["input_size"], device=device)).shape[1]
+        shape = net(torch.zeros(1, *preprocessing["input_size"], device=device)).shape
+    if len(shape) != 2:
+        raise UserError(f"{config.backbone} gives {list(shape[1:])} for an image, not a row: take another")
+    columns = shape[1]
     about = {
         "backbone": config.backbone, "weights": weights.hexdigest(),
         "weights_from": Path(config.weights).name or str(net.pretrained_cfg.get("hf_hub_id")),
@@ -219,23 +231,24 @@ def load_weights(net: nn.Module, path: Path) -> None:
 # --- the images
 
 
-def digest(images: Images, keys: list[str], config: Config) -> str:
-    """SHA-256 over the images, as files or arrays, and what they are looked up by."""
+def digests(images: Images, keys: list[str], config: Config) -> list[str]:
+    """Of each block the SHA-256 over its images, as files or arrays, and what they are looked up by."""
 
     def one(i: int) -> bytes:
         data = images[i].read_bytes() if isinstance(images, list) else np.ascontiguousarray(images[i])
         return hashlib.sha256(data).digest()
 
-    total = hashlib.sha256()
+    result = [hashlib.sha256() for _ in range(0, len(keys), BLOCK)]
     with ThreadPoolExecutor(count_workers(config.threads, len(keys))) as pool:
-        bar = tqdm(zip(keys, pool.map(one, range(len(keys))), strict=True), "looking at images", len(keys),
-                   unit="img", leave=False, disable=None)  # fmt: skip
+        bar = tqdm(pool.map(one, range(len(keys))), "looking at images", len(keys), unit="img", leave=False,
+                   disable=None)  # fmt: skip
         try:
-            for key, of_image in bar:
-                total.update(key.encode("utf-8", "surrogateescape") + b"\n" + of_image)
+            for i, of_image in enumerate(bar):
+                key = keys[i].encode("utf-8", "surrogateescape")
+                result[i // BLOCK].update(key + b"\n" + of_image)
         finally:  # a signal arrives here: what is left is not read
             pool.shutdown(cancel_futures=True)
-    return total.hexdigest()
+    return [x.hexdigest() for x in result]
 
 
 def read(image: Path | np.ndarray, backbone: Backbone) -> Tensor | str:
@@ -269,17 +282,24 @@ def ahead(
 # --- the files
 
 
-def make_room(path: Path, n: int, d: int) -> None:
-    """PATH.npy for n x d numbers, and PATH.done with a byte for each block, 1 once its rows are there."""
-    rows, done = path.with_suffix(".npy"), path.with_suffix(".done")
-    if done.exists():
-        return
+def make_room(path: Path, n: int, d: int, hashes: list[str]) -> None:
+    """PATH.npy for n x d numbers, PATH.done with a byte for each block, 1 once its rows are there, and
+    PATH.blocks with the hash of each. Blocks that hold other images than before are to be done again."""
+    rows, done, blocks = (path.with_suffix(x) for x in (".npy", ".done", ".blocks"))
     header = io.BytesIO()
     npy.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (n, d)})
-    with open(rows, "wb") as file:
-        file.write(header.getvalue())
-        os.posix_fallocate(file.fileno(), file.tell(), 4 * n * d)  # a full disk is told now
-    write_bytes(done, bytes(-(-n // BLOCK)))
+    size = len(header.getvalue()) + 4 * n * d
+    before = read_lines(blocks) if done.exists() and blocks.exists() else []
+    if len(before) != len(hashes) or rows.stat().st_size != size:
+        done.unlink(missing_ok=True)
+        with open(rows, "wb") as file:
+            file.write(header.getvalue())
+            os.posix_fallocate(file.fileno(), file.tell(), 4 * n * d)  # a full disk is told now
+        before = [""] * len(hashes)
+    marks = done.read_bytes() if done.exists() else bytes(len(hashes))
+    kept = bytes(x if was == now else 0 for x, was, now in zip(marks, before, hashes, strict=True))
+    write_bytes(done, kept)
+    write_lines(blocks, hashes)
 
 
 def extract(
@@ -346,6 +366,8 @@ def is_finished(folder: Path, made_from: dict[str, Any], restart: bool) -> bool:
         return False
     known = ours or begun
     was, now = compared(known), compared(made_from)
+    if "rows" not in known:  # blocks of other images are done again, see `make_room`
+        was, now = ({x: y for x, y in z.items() if x in COMPARED} for z in (was, now))
     differences = [f"{x} (was {shown(was[x])}, now {shown(now[x])})" for x in now if was[x] != now[x]]
     if known and differences:
         raise UserError(
@@ -373,7 +395,8 @@ def finish(folder: Path, images: dict[str, Images]) -> None:
     part = folder / ".part"
     made_from = read_json(part / MADE_FROM)
     if "rows" not in made_from:
-        made_from["rows"] = {x: sha256_of(part / f"{FILES[x]}.npy") for x in images}
+        files = [part / f"{FILES[x]}.{kind}" for x in images for kind in ("npy", "txt")]
+        made_from["rows"] = {path.name: sha256_of(path) for path in files}
         write_json(part / MADE_FROM, made_from)
     for name in FILES.values():
         for kind in ("npy", "txt"):

@@ -59,11 +59,13 @@ def read_features(folder: Path, wanted: dict[str, Wanted], memory_limit: int) ->
                 f"{path} is not there, or no file, but there are {len(images.ids)} {what}: extract their "
                 "features too (utils/extract_features.py)"
             )
-        if split in made_from.get("rows", {}) and sha256_of(path) != made_from["rows"][split]:
-            raise UserError(
-                f"{path} is not the file that {folder / MADE_FROM} tells of: extract the features again, or "
-                "delete that file if the rows are of another tool"
-            )
+        for file in (path, path.with_suffix(".txt")):
+            digest = made_from.get("rows", {}).get(file.name)
+            if digest and file.is_file() and digest != sha256_of(file):
+                raise UserError(
+                    f"{file} is not the file that {folder / MADE_FROM} tells of: extract the features again, "
+                    f"or delete {MADE_FROM} if the rows are of another tool"
+                )
         rows = read_rows(path, images, memory_limit)
         if result and rows.shape[1] != result[0].shape[1]:
             raise UserError(
@@ -80,9 +82,12 @@ def read_made_from(folder: Path) -> dict[str, Any]:
     path = folder / MADE_FROM
     if not path.exists():
         return {}
-    content = read_json(path)
+    try:
+        content = read_json(path)
+    except UserError:
+        content = None
     if not (isinstance(content, dict) and isinstance(content.get("rows"), dict)):
-        raise UserError(f"{path} is none of utils/extract_features.py: extract again, or move it away")
+        raise UserError(f"{path} is damaged, or none of utils/extract_features.py: move it away")
     return content
 
 

@@ -48,7 +48,8 @@ def write(folder: Path, split: str, ids: list[str], rows: np.ndarray) -> None:
 
 def note(folder: Path, **more: object) -> None:
     """made_from.json, as utils/extract_features.py writes it."""
-    rows = {x: hashlib.sha256((folder / f"{name}.npy").read_bytes()).hexdigest() for x, name in FILES.items()}
+    names = [f"{name}.{kind}" for name in FILES.values() for kind in ("npy", "txt")]
+    rows = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
     content = {"backbone": "some_net", "weights": "0123456789abcdef", "rows": rows, **more}
     (folder / "made_from.json").write_text(json.dumps(content))
 
@@ -124,6 +125,12 @@ def of_other_network(folder: Path) -> None:
     np.save(folder / "test.npy", values_of(IDS["test"]) + 1)
 
 
+def lines_sorted(folder: Path) -> None:
+    note(folder)
+    path = folder / "pool.txt"
+    path.write_text("".join(sorted(path.read_text().splitlines(True), reverse=True)))
+
+
 def other_columns(folder: Path) -> None:
     write(folder, "test", IDS["test"], values_of(IDS["test"], COLUMNS + 1))
 
@@ -185,12 +192,13 @@ WRONG: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "rows below zero": (data("pool.npy", lambda x: x.replace(b"(12, 5), ", b"(-12, 5),")), ("(-12, 5)", AGAIN)),
     "more rows told of": (data("pool.npy", lambda x: x.replace(b"(12, 5)", b"(92, 5)")), ("is cut short",)),
     "other columns to test": (other_columns, ("test.npy has 6 columns and pool.npy 5",)),
+    "lines in another order": (lines_sorted, ("pool.txt is not the file that", "made_from.json")),
     "rows of another network to test": (of_other_network, ("test.npy is not the file that", "made_from.json")),
-    "a note cut short": (noted('{"rows": '), ("made_from.json is not valid JSON", "move it away")),
-    "an empty note": (noted(""), ("made_from.json is not valid JSON",)),
-    "a note of something else": (noted("[1, 2]"), ("made_from.json is none of utils/extract_features.py",)),
-    "a note without hashes": (noted('{"backbone": "x"}'), ("made_from.json is none of",)),
-    "a folder for a note": (lambda folder: (folder / "made_from.json").mkdir(), ("made_from.json is not a regular file",)),
+    "a note cut short": (noted('{"rows": '), ("made_from.json is damaged", "move it away")),
+    "an empty note": (noted(""), ("made_from.json is damaged",)),
+    "a note of something else": (noted("[1, 2]"), ("made_from.json is damaged, or none of utils/extract_features.py",)),
+    "a note without hashes": (noted('{"backbone": "x"}'), ("made_from.json is damaged, or none of",)),
+    "a folder for a note": (lambda folder: (folder / "made_from.json").mkdir(), ("made_from.json is damaged",)),
 }  # fmt: skip
 
 
