@@ -60,7 +60,8 @@ from pt4al.run.command_line import from_command_line
 from pt4al.run.record import code_version, environment
 
 HEAD = 4  # tensors that a file may have beyond those of the network, at most: its last layer
-BLOCK = 32  # images: what passes through the network at once, always the same ones together
+BLOCK = 32  # images: what is read, and passes through the network, together
+ON_CPU = 4  # of them at once
 SYNC_SECONDS = 2.0  # of work that a kill costs, at most
 COMPARED = ("backbone", "weights", "preprocessing", "dataset")
 Images = np.ndarray | list[Path]
@@ -330,7 +331,9 @@ def extract(
             if not errors:
                 full = inputs + inputs[-1:] * (BLOCK - len(inputs))  # or copies there would round otherwise
                 batch = torch.stack(full).to(device, memory_format=torch.channels_last)
-                values = backbone.net(batch)[: len(inputs)].float().cpu().numpy()
+                # On a CPU a few at a time, so that what lies between layers stays in the caches.
+                parts = batch.split(BLOCK if device.type == "cuda" else ON_CPU)
+                values = torch.cat([backbone.net(x) for x in parts])[: len(inputs)].float().cpu().numpy()
                 if not np.isfinite(values).all():
                     raise UserError(
                         f"{config.backbone} gives NaN or infinity: its weights are damaged, or not its own"

@@ -6,6 +6,7 @@ every scoring pass, and adds up gradients and scores; rank 0 alone prints and wr
 """
 
 import contextlib
+import ctypes
 import json
 import os
 import platform
@@ -138,6 +139,8 @@ def start(config: Config, trains: bool = True) -> torch.device:
         choose_precision(config.precision, device)
     if config.threads:
         torch.set_num_threads(config.threads)
+    if device.type == "cpu":
+        keep_freed_memory()
     torch.backends.cudnn.benchmark = not config.deterministic
     torch.backends.cudnn.allow_tf32 = False  # what ranks images is float32, not TF32's 10 bits
     if config.deterministic:
@@ -155,6 +158,16 @@ def start(config: Config, trains: bool = True) -> torch.device:
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=timedelta(hours=2))
     return device
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what is freed, in pieces of up to 32 MB. Given back to the system and fetched anew at
+    every step, activations cost a tenth of the time of training, and half of that of a large network's
+    scores. Other C libraries have no such call."""
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, at most this
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 @contextlib.contextmanager

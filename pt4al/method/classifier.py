@@ -87,6 +87,11 @@ class Classification:
     def logits_and_features(self, net: nn.Module, positions: Tensor) -> tuple[Tensor, Tensor]:
         """float32 (n, classes) and (n, d) of pool images, d numbers being the input of the last
         layer; as `logits`, by one pass."""
+        if self.pool.are_features:  # in one copy, as they may fill half of the memory
+            rows = self.pool.pixels.index_select(0, positions.to(self.pool.pixels.device)).cpu()
+            for part in rows.split(1000):
+                part.copy_(self.normalize(part.to(self.pool.device)))
+            return self.logits(net, self.pool, positions), rows
         classes = len(self.pool.classes)
 
         def forward(net: nn.Module, batch: Tensor, _: Tensor) -> Tensor:
