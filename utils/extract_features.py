@@ -103,8 +103,8 @@ class Backbone:
 def main() -> None:
     config = from_command_line(__doc__, Options, dataset=READERS)
     device = processes.start(config, trains=False)
-    backbone = load_backbone(config, device)
     splits = {x: read_split(config, x) for x in FILES}
+    backbone = load_backbone(config, device)
     images = {x: split.images for x, split in splits.items() if len(split.images)}
     folder = Path("features", config.experiment_name)
     part = folder / ".part"
