@@ -118,13 +118,13 @@ class Config:
 
     strategy: str = option("confidence", MAIN, group="active learning", text="""
         Query strategy from cycle 1 on (paper: confidence; released code: normalized_confidence).
-        coreset, badge and typiclust choose for diversity; typiclust needs the weights of rotation.py.""")
+        coreset, badge and typiclust choose for diversity; typiclust needs rotation.py, or features.""")
     candidates: Literal["batch", "all"] = option("batch", MAIN, text="""
         What a cycle chooses from. batch: its batch (paper). all: every unlabeled image, as active
         learning usually does.""")
     first_pick: str = option("interval", MAIN | MAIN_PT4AL, text="""
         How cycle 0 chooses, before there is a classifier. interval: at even intervals of loss rank
-        (paper). random: random sampling. typiclust: typical by the features of rotation.py (ours).""")
+        (paper). random: random sampling. typiclust: typical by features (ours).""")
     cycles: int = option(10, MAIN, how=True, least=1, most=10**6, text="""
         Active-learning cycles (paper: 10). A finished run resumes with more.""")
     labels_per_cycle: int | None = option(None, MAIN | MAIN_PT4AL, least=1, most=10**9, text="""

@@ -6,7 +6,8 @@ rank. Cycle i > 0 takes from batch i the images about which the classifier of
 cycle i-1 is least certain.
 
 Reads:   loss/EXP/batch_<i>.txt, the training and test images;
-         checkpoint/EXP/rotation.pth where typiclust chooses
+         checkpoint/EXP/rotation.pth where typiclust chooses; --features in
+         place of images and rotation.pth
 Writes:  checkpoint/EXP/RUN/main_<cycle>.pth   weights that the cycle is judged
                                                by and that choose next
          runs/EXP/RUN/                         config.json, metrics.csv,

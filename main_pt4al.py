@@ -2,7 +2,8 @@
 any label, and trained on once.
 
 Reads:   loss/EXP/batch_<i>.txt, the training and test images;
-         checkpoint/EXP/rotation.pth where typiclust chooses
+         checkpoint/EXP/rotation.pth where typiclust chooses; --features in
+         place of images and rotation.pth
 Writes:  checkpoint/EXP/cold-start-FIRST_PICK/main_0.pth
          runs/EXP/cold-start-FIRST_PICK/   config.json, metrics.csv, cycles.csv,
                                            per_class.csv, labeled/

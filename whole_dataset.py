@@ -1,7 +1,7 @@
 """The ceiling: the classifier trained once on every label of the pool, without
 active learning.
 
-Reads:   the training and test images
+Reads:   the training and test images, or their --features
 Writes:  checkpoint/EXP/whole-dataset/main_0.pth
          runs/EXP/whole-dataset/           config.json, metrics.csv, cycles.csv,
                                            per_class.csv, labeled/

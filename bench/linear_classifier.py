@@ -29,7 +29,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from config import CIFAR10, FEATURES
-from pt4al.base.console import Parser, positive, run_script, say
+from pt4al.base.console import Parser, UserError, positive, run_script, say
 from pt4al.base.files import read_lines
 from pt4al.data.ids import class_of, sort_classes
 from pt4al.data.images import Images
@@ -47,6 +47,8 @@ def main() -> None:
     parser.add_argument("--draws", type=positive, default=10, help="random draws of the labels (default: 10)")
     parser.add_argument("--loop", action="store_true", help="time ten cycles by scikit-learn instead")
     options = parser.parse_args()
+    if options.loop and not options.folders:
+        raise UserError("--loop needs a folder of FEATURES (see --help)")
     if options.loop:
         for path in options.folders:
             plain_loop(*folder(path))

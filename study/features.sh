@@ -11,8 +11,8 @@
 # --jobs       runs side by side (default 1); 0: only tables and figures of what is finished
 # --arms       only these of the arms, which are a table in this file (default: all)
 #
-# Seeds are the outer loop: stopped after a seed, the study is whole. The same command skips finished runs
-# and resumes interrupted ones.
+# Seeds are the outer loop: stopped after a seed, the study is whole. The same command resumes interrupted
+# runs; main.py says of a finished one that there is nothing to do, and refuses one of other images or features.
 #
 # Written before the runs. Measured is the test accuracy of the last epoch, at the last number of labels and as
 # AULC, in differences paired by seed with 95 % t intervals. A seed decides random draws and the order of
@@ -45,7 +45,7 @@ fail() { echo "features.sh: error: $*" >&2; exit 2; }
 features='' losses='' seeds='0 1 2 3 4 5 6 7 8 9' jobs=1 arms='' words=()
 while [[ $# -gt 0 ]]; do
     case $1 in
-        -h | --help) sed -n '2,29s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+        -h | --help) sed -n '2,25s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
         --features | --losses | --seeds | --jobs | --arms)
             [[ $# -gt 1 ]] || fail "$1 needs a value"
             case $1 in
@@ -78,17 +78,17 @@ source .ci/venv.sh requirements.txt
 
 # cell ARM SEED [FLAG ...]: an arm on a seed, at both budgets; its batches first where it needs any.
 cell() {
-    local arm=$1 seed=$2 k run; shift 2
+    local arm=$1 seed=$2 k; shift 2
     local common=(--dataset folder --experiment "features-$name-$arm-seed$seed" --seed "$seed" --threads 1)
     [[ $1 != --sort ]] || python make_batches.py "${common[@]}" --losses "$losses" "$@"
     for k in 100 1000; do
-        run=runs/features-$name-$arm-seed$seed/$arm-$k
-        [[ $(wc -l 2>/dev/null <"$run/cycles.csv") -ne 11 ]] || continue
         python main.py "${common[@]}" --data-dir "$images" --features "$features" --labels-per-cycle "$k" \
             --run-name "$arm-$k" "$@"
     done
 }
 
+failures=$(mktemp)
+trap 'rm -f "$failures"' EXIT
 trap 'kill 0' INT TERM
 for seed in $seeds; do
     while read -r arm flags; do
@@ -97,7 +97,7 @@ for seed in $seeds; do
         log=runs/features-$name-$arm-seed$seed.txt
         mkdir -p runs
         # shellcheck disable=SC2086
-        (cell "$arm" "$seed" $flags >>"$log" 2>&1 || echo "$arm seed $seed: FAILED, see $log" >&2) </dev/null &
+        (cell "$arm" "$seed" $flags >>"$log" 2>&1 || echo "$arm seed $seed ($log)" >>"$failures") </dev/null &
     done <<<"$ARMS"
 done
 wait
@@ -116,3 +116,4 @@ for k in 100 1000; do
         python utils/generate_acc_curves.py "${runs[@]}" --baseline "$baseline-$k" --out "$out" --title "$title"
     done
 done
+[[ ! -s $failures ]] || fail "failed: $(paste -sd ',' "$failures")"

@@ -74,12 +74,8 @@ class Options(Config):
     backbone: str = option("", EXTRACT_FEATURES, group="backbone", text="""
         Name of a network of timm, such as vit_small_patch14_dinov2.lvd142m or tf_efficientnet_lite0
         (timm.list_pretrained() names them).""")  # fmt: skip
-    weights: str = option(
-        "",
-        EXTRACT_FEATURES,
-        text="""
-        File of its weights (.pth, .safetensors). Empty: timm downloads them.""",
-    )
+    weights: str = option("", EXTRACT_FEATURES, text="""
+        File of its weights (.pth, .safetensors). Empty: timm downloads them.""")  # fmt: skip
 
 
 @dataclass(frozen=True)

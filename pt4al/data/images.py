@@ -112,6 +112,10 @@ class Images:
         with torch.cuda.stream(copy_stream):
             return images.pin_memory().to(self.device, non_blocking=True), copy_stream.record_event()
 
+    def rows(self, positions: Tensor) -> Tensor:
+        """A copy of the features of images, int64 (n,), as float32 (n, d) in host memory."""
+        return self.pixels.index_select(0, positions.to(self.pixels.device)).cpu()
+
     def fingerprint(self) -> str:
         """SHA-256 over pixels, the keys of the ids, and, where they are known, labels and class names: equal
         if and only if the data are."""

@@ -88,7 +88,7 @@ class Classification:
         """float32 (n, classes) and (n, d) of pool images, d numbers being the input of the last
         layer; as `logits`, by one pass."""
         if self.pool.are_features:  # in one copy, as they may fill half of the memory
-            rows = self.pool.pixels.index_select(0, positions.to(self.pool.pixels.device)).cpu()
+            rows = self.pool.rows(positions)
             for part in rows.split(1000):
                 part.copy_(self.normalize(part.to(self.pool.device)))
             return self.logits(net, self.pool, positions), rows

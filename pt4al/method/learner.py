@@ -158,7 +158,7 @@ class Learner:
         positions, n = torch.tensor(candidates + known), len(candidates)
         logits = features = torch.zeros(len(positions), 0)
         if strategy.looks_at == "pretext" and self.pool.are_features:
-            features = self.pool.pixels[positions.to(self.pool.pixels.device)].cpu()
+            features = self.pool.rows(positions)
         elif strategy.looks_at == "pretext":
             features = pretext_features(self.pretext, self.pool, positions, self.config)
         elif strategy.looks_at == "features":

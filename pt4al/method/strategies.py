@@ -145,7 +145,7 @@ def typiclust(query: Query) -> Tensor:
     (Hacohen et al. 2022, section 3; TPC_RP, their variant with K-means).
 
     min(m + k, 500) clusters of candidates and labeled images, on L2-normalized features of a
-    network trained without labels: here that of the pretext task. Typicality is the inverse mean
+    network trained without labels: that of the pretext task, or the ones given. Typicality is inverse mean
     distance to the nearest 20 in the cluster; the official code (avihu111/TypiClust, typiclust.py)
     measures squared distances, drops clusters of 5 as well as smaller ones, and clusters the whole
     pool. Neighbors are its min(20, half) of the cluster's images that are neither labeled nor
