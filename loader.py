@@ -28,7 +28,7 @@ from pt4al.base import processes
 from pt4al.base.console import UserError
 from pt4al.base.files import take_lock
 from pt4al.data.decoding import Unreadable, decode, resize_all
-from pt4al.data.features import Wanted, read_features
+from pt4al.data.features import Wanted, read_features, size_of
 from pt4al.data.ids import by_last_three, by_path, sort_classes
 from pt4al.data.images import Images
 from pt4al.data.listing import folders_in, images_below, images_in, said
@@ -66,7 +66,7 @@ def load_images(
         processes.from_main(lambda: check_label_file(config))
     read = [read_split(config, split) for split in splits]
     if features:
-        wanted = {x: rows_of(config, x, y.names) for x, y in zip(splits, read, strict=True)}
+        wanted = {x: rows_of(config, x, y) for x, y in zip(splits, read, strict=True)}
         values, origin = read_features(Path(features), wanted, memory_limit)
     else:
         values, origin = read_pixels(config, splits, read, memory_limit), ""
@@ -133,10 +133,11 @@ def read_pixels(
     return result
 
 
-def rows_of(config: Config, split: str, ids: list[str]) -> Wanted:
+def rows_of(config: Config, split: str, read: Split) -> Wanted:
     """Whose features are wanted. Of photographs, other tools may name the path from anywhere above."""
     key = key_rule(config, split)
-    return Wanted(ids, key, Finder({*map(key, ids)}).path if key is by_path else key)
+    find = Finder({*map(key, read.names)}).path if key is by_path else key
+    return Wanted(read.names, key, find, size_of(read.images))
 
 
 def check_label_file(config: Config) -> None:

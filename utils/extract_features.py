@@ -55,7 +55,7 @@ from pt4al.base.files import (
     write_lines,
 )
 from pt4al.data.decoding import SHRUNK_TO, Unreadable, count_workers, open_picture, plain, quiet, reason
-from pt4al.data.features import FILES, MADE_FROM, read_made_from
+from pt4al.data.features import FILES, MADE_FROM, read_made_from, size_of
 from pt4al.run.command_line import from_command_line
 from pt4al.run.record import code_version, environment
 
@@ -115,7 +115,7 @@ def main() -> None:
         made_from = {
             **backbone.about, "dataset": config.dataset, "code": code_version(),
             "data": {x: hashlib.sha256("".join(hashes[x]).encode()).hexdigest() for x in images},
-            "made_with": environment(config),
+            "sizes": {x: size_of(images[x]) for x in images}, "made_with": environment(config),
         }  # fmt: skip
         if is_finished(folder, made_from, config.restart):
             return False

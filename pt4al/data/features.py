@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib import format as npy
 
+from pt4al.base import processes
 from pt4al.base.console import UserError
 from pt4al.base.files import read_json, read_lines, sha256_of
 from pt4al.data.decoding import new_array
@@ -29,11 +30,13 @@ class Wanted(NamedTuple):
         ids: in the order in which rows are wanted.
         key: what an id is looked up by.
         find: which image a line of the text file names, as its key; None: none of these.
+        size: bytes of all images, see `size_of`; 0: not known.
     """
 
     ids: list[str]
     key: Callable[[str], str]
     find: Callable[[str], str | None]
+    size: int = 0
 
 
 def read_features(folder: Path, wanted: dict[str, Wanted], memory_limit: int) -> tuple[list[np.ndarray], str]:
@@ -73,8 +76,20 @@ def read_features(folder: Path, wanted: dict[str, Wanted], memory_limit: int) ->
                 "different networks; extract both with one"
             )
         result.append(rows)
+        was = made_from.get("sizes", {}).get(split)
+        if images.size and isinstance(was, int) and was != images.size:
+            # Cameras give the same names again; to read all images once more would take minutes.
+            processes.say(
+                f"warning: {path} was made from other images, of {was:,} bytes in all, not {images.size:,}: "
+                "if not just some were removed, extract the features again (--restart)"
+            )
     backbone, weights = made_from.get("backbone"), str(made_from.get("weights"))[:8]
     return result, f"{backbone} (weights {weights})" if made_from else "rows of another tool"
+
+
+def size_of(images: np.ndarray | list[Path]) -> int:
+    """Bytes of an array, or of files, together."""
+    return images.nbytes if isinstance(images, np.ndarray) else sum(path.stat().st_size for path in images)
 
 
 def read_made_from(folder: Path) -> dict[str, Any]:
