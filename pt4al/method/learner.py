@@ -204,7 +204,7 @@ class Learner:
             "per_class": [*run.state.per_class, *self.classification.per_class(self.net, cycle)],
         }
         if not self.pool.labels_known:
-            rows["review"] = self.classification.doubtful(self.net, self.positions)
+            rows["review"] = self.classification.doubtful(self.net, self.positions, cycle)
         processes.say(f"cycle {cycle}: {len(self.positions)} labels{self.judged(best[0], last)}")
         if cycle < self.cycles - 1:
             run.finish_cycle(chosen, **rows)

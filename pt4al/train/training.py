@@ -131,9 +131,7 @@ def train_cycle(net: nn.Module, task: Task, run: RunFolder, remaining_passes: fl
     began = time.perf_counter()
     for epoch in range(first_epoch, task.epochs):
         epoch_began = time.perf_counter()
-        rate = learning_rate(config, task.milestones, epoch)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        rate = set_rate(optimizer, config, task, epoch)
         scores = train_and_test(net, optimizer, task, config, cycle, epoch)
         test_accuracy = scores[-1]
         best = run.state.best
@@ -152,6 +150,26 @@ def train_cycle(net: nn.Module, task: Task, run: RunFolder, remaining_passes: fl
             processes.say(epoch_line([*row, seconds], task.epochs, left * pace))
         if epoch == task.epochs - 1 or run.saving_is_cheap():
             run.save()
+
+
+def train_apart(net: nn.Module, task: Task, config: Config, cycle: int) -> None:
+    """Train all epochs of a task as `train_cycle` does, and leave nothing but the network.
+
+    Raises:
+        UserError: as `train_and_test`.
+    """
+    optimizer = make_optimizer(net, config)
+    for epoch in range(task.epochs):
+        set_rate(optimizer, config, task, epoch)
+        train_and_test(net, optimizer, task._replace(evaluate=None), config, cycle, epoch)
+
+
+def set_rate(optimizer: torch.optim.SGD, config: Config, task: Task, epoch: int) -> float:
+    """Give the optimizer the learning rate of an epoch, and return it."""
+    rate = learning_rate(config, task.milestones, epoch)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    return rate
 
 
 def train_and_test(

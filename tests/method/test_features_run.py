@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Call, made_once
-from photographs import OWN, answer, truth_of, waits
+from photographs import OWN, answer, truth_of, waiting, waits
 from shell import (
     EXPERIMENT,
     LOSS,
@@ -37,6 +37,8 @@ from models import LinearClassifier
 from pt4al.base.files import load_checkpoint
 from pt4al.data.decoding import read_image
 from pt4al.data.features import FILES
+from pt4al.data.images import Images
+from pt4al.method.classifier import Classification
 from pt4al.method.strategies import FIRST_PICKS, STRATEGIES
 from pt4al.run.command_line import from_command_line
 
@@ -396,3 +398,43 @@ def test_a_person_who_tells_the_truth_gives_the_simulated_run(photos: Path, few:
     truth = truth_of(work)
     assert len(predicted) == 100 and sum(truth[x["file_name"]] == x["label"] for x in predicted) > 60
     assert sum(x["given"] != "" for x in predicted) == 30
+
+
+def test_a_label_is_judged_by_those_of_others():
+    """Ten rows on either side of 0, one with the label of the other side, and the only one of its class."""
+    side = torch.tensor([1.0, -1.0]).repeat(10)
+    values = torch.cat([torch.stack([side, side], 1), torch.tensor([[5.0, -5.0]])])
+    labels = torch.tensor([0, 1] * 10 + [2])
+    labels[7] = 0
+    pool = Images(values, labels, [f"a/b/{i}" for i in range(21)], ["+", "-", "?"], torch.device("cpu"),
+                  labels_known=False, features="two numbers")  # fmt: skip
+    classification = Classification(replace(CIFAR10, **FEATURES, threads=1), pool, pool)
+    positions = torch.arange(20, -1, -1)
+    given = torch.full((21, 3), 9.0)
+    logits = classification.out_of_fold(given, positions, 0).flip(0)
+    assert torch.equal(logits[20], given[0]) and not (logits[:20] == 9).any()
+    assert logits[:20].argmax(1).tolist() == [0, 1] * 10
+    assert torch.equal(given, torch.full((21, 3), 9.0))
+
+
+@pytest.mark.slow
+def test_wrong_labels_that_were_learned_by_heart_are_found(photos: Path, few: Path, tmp_path: Path):
+    """Those of the training set, and of both cycles: folds are drawn of all that was trained on."""
+    work = shutil.copytree(photos, tmp_path / "work")
+    shutil.rmtree(work / "loss")
+    shutil.copytree(few, work / "pixels")
+    truth = truth_of(work)
+    (work / "pixels/pool.txt").write_text("".join(f"{x}\n" for x in truth))
+    flags = [*OWN, *NO_BATCHES, *PIXELS, "--strategy", "random", "--cycles", "2", "--labels-per-cycle", "40"]  # fmt: skip
+    tables, wrong = Path("runs/own/main-random"), {}
+    for cycle in range(2):
+        waits(run(work, "main.py", *flags, status=3), cycle, 40, 40)
+        wrong |= {name: str((int(truth[name]) + 5) % 10) for name in waiting(work, tables)[:4]}
+        answer(work, tables, **wrong)
+    run(work, "main.py", *flags)
+    last = rows(work / tables / "metrics.csv")[-1]
+    assert float(last["train_accuracy"]) > 97
+    found = {row["file_name"]: row["predicted"] for row in rows(work / tables / "review.csv")}
+    # On three seeds all eight are, and each is given less than a hundredth.
+    assert len({*wrong} & {*found}) >= 7
+    assert sum(found.get(name) == truth[name] for name in wrong) >= 4

@@ -717,11 +717,11 @@ def test_doubtful_labels_are_the_least_likely(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
         classification, "logits", lambda net, images, at: logits[images.ids[0].split("/")[0]][at]
     )
-    found = classification.doubtful(None, torch.arange(0, 30, 2))
+    found = classification.doubtful(None, torch.arange(0, 30, 2), 0)
     assert [row[0] for row in found[:4]] == ["test/0.png", "size/28.png", "size/26.png", "size/24.png"]
     assert [row[0] for row in found].index("test/1.png") == 8 and len(found) == 17
     assert found[0][1:3] == ["a", "b"] and found[0][3] == pytest.approx(1 / (1 + np.exp(2)))
-    assert classification.doubtful(None, torch.arange(30))[19][0] == "size/12.png"
+    assert classification.doubtful(None, torch.arange(30), 0)[19][0] == "size/12.png"
 
 
 # --- the pool
