@@ -15,7 +15,7 @@ import hashlib
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,8 +26,9 @@ import torch
 from config import Config
 from pt4al.base import processes
 from pt4al.base.console import UserError
-from pt4al.base.files import take_lock
-from pt4al.data.decoding import Unreadable, decode, resize_all
+from pt4al.base.files import read_lines, take_lock
+from pt4al.data import imagenet64
+from pt4al.data.decoding import Unreadable, decode, in_a_file, resize_all
 from pt4al.data.features import Wanted, read_features, size_of
 from pt4al.data.ids import by_last_three, by_path, sort_classes
 from pt4al.data.images import Images
@@ -73,7 +74,7 @@ def load_images(
     result = []
     for split, data, (_, labels, ids, classes) in zip(splits, values, read, strict=True):
         if split == "train" and config.imbalance > 1:
-            keep = long_tail(labels, config.imbalance, config.seed)
+            keep = imbalanced(labels, config.imbalance, config.imbalance_kind, config.seed)
             data, labels, ids = data[keep], labels[keep], [ids[i] for i in keep]
         streams = data.nbytes > memory_limit
         pixels = torch.from_numpy(np.ascontiguousarray(data)).to("cpu" if streams else device)
@@ -81,6 +82,8 @@ def load_images(
         labels_known = config.dataset != "unlabeled" or split == "test"
         key = key_rule(config, split)
         images = Images(pixels, targets, ids, classes, device, streams, key, labels_known, features=origin)
+        if streams and isinstance(data, np.memmap):
+            images.mapped = data.base
         if not labels_known:
             find_copies(images)
             draw_test(images, config.test_labels if "test" in splits else 0, config.seed)
@@ -192,18 +195,20 @@ def kind(array: object) -> str:
     return f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
 
 
-def long_tail(labels: np.ndarray, ratio: float, seed: int) -> np.ndarray:
-    """Positions of the images that are kept, ascending, int64: an exponential long tail.
+def imbalanced(labels: np.ndarray, ratio: float, kind: str, seed: int) -> np.ndarray:
+    """Positions of the images that are kept, ascending, int64.
 
-    Of C classes, class c keeps n / ratio ** (c / (C - 1)) images, n being the size of the largest
-    class, or all of its images where it has fewer; at least one. Which ones is drawn by seed
-    (long-tailed CIFAR of Cui et al. 2019).
+    n being the size of the largest of C classes, class c keeps n / ratio ** (c / (C - 1)) images (kind
+    exponential: long-tailed CIFAR of Cui et al. 2019), or n / ratio where c is even and n where it is odd
+    (kind step: TA-VAAL, load_dataset.py); at least one, and all where it has fewer. Which ones is drawn by
+    seed.
     """
     sizes = np.bincount(labels)
     order = torch.randperm(len(labels), generator=generator(seed, "imbalance")).numpy()
     kept = []
     for c, size in enumerate(sizes):
-        target = int(sizes.max() / ratio ** (c / max(len(sizes) - 1, 1)))
+        share = c / max(len(sizes) - 1, 1) if kind == "exponential" else 1 - c % 2
+        target = int(sizes.max() / ratio**share)
         kept.append(order[labels[order] == c][: min(max(target, 1), size)])
     return np.sort(np.concatenate(kept))
 
@@ -336,24 +341,35 @@ def read_folder(config: Config, split: str) -> Split:
     """`<data_dir>/<split>/<class>/**`: any format that Pillow reads, any size. A folder below that of the
     class is part of the name: `<class>/a/x.png` is the image `<class>/a_x.png`."""
     root, left_out = Path(config.data_dir, split), Counter[str]()
-    classes = class_folders(config, split, left_out)
-    of_train = class_folders(config, "train", Counter()) if config.dataset == "folder" else classes
+    classes = class_folders(root, config.dataset, left_out)
+    beside = Path(config.data_dir, "train")
+    of_train = class_folders(beside, config.dataset, Counter()) if config.dataset == "folder" else classes
     if odd := sorted({*classes} ^ {*of_train}):
         raise UserError(
             f"train and test of {config.data_dir} have different class folders: {', '.join(odd[:5])}"
         )
-    paths, names, labels = [], [], []
-    for label, name in enumerate(classes):
-        inside = Counter[str]()
-        files = image_files(root / name, inside, flat=True)
-        if not files:
-            raise UserError(f"class folder {root / name} holds no image{because(inside)}")
-        paths += files.values()
-        names += [f"{name}/{file}" for file in files]
-        labels += [label] * len(files)
-        left_out += inside
+    found = [files_of_class(root / name, left_out) for name in classes]
     tell(root, left_out)
-    return Split(paths, np.asarray(labels, dtype=np.int64), names, classes)
+    return split_of(found, classes)
+
+
+def split_of(found: list[dict[str, Path]], classes: list[str]) -> Split:
+    """Of each class its files, by their names in it."""
+    paths = [path for files in found for path in files.values()]
+    names = [f"{name}/{file}" for name, files in zip(classes, found, strict=True) for file in files]
+    return Split(paths, np.repeat(np.arange(len(classes)), [len(files) for files in found]), names, classes)
+
+
+def files_of_class(folder: Path, left_out: Counter[str]) -> dict[str, Path]:
+    """The images of a class folder at any depth, one or more. What is left out is counted."""
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder of images")
+    inside = Counter[str]()
+    files = image_files(folder, inside, flat=True)
+    if not files:
+        raise UserError(f"class folder {folder} holds no image{because(inside)}")
+    left_out += inside
+    return files
 
 
 def read_unlabeled(config: Config, split: str) -> Split:
@@ -384,12 +400,11 @@ def read_unlabeled(config: Config, split: str) -> Split:
     return Split(paths, np.full(len(paths), -1, np.int64), names, [])
 
 
-def class_folders(config: Config, split: str, left_out: Counter[str]) -> list[str]:
+def class_folders(root: Path, dataset: str, left_out: Counter[str]) -> list[str]:
     """Names of the class folders, in numerical order when all are numbers, else by name. What else
     lies beside them is counted."""
-    root = Path(config.data_dir, split)
     if not root.is_dir():
-        raise UserError(f"{root} is not a folder: --dataset {config.dataset} needs {root}/CLASS/*")
+        raise UserError(f"{root} is not a folder: --dataset {dataset} needs {root}/CLASS/*")
     names = [path.name for path in folders_in(root, left_out)]
     left_out["images outside of the class folders"] += len(images_in(root, left_out))
     if len(names) < 2:
@@ -432,10 +447,90 @@ def because(left_out: Counter[str]) -> str:
     return f" ({text})" if text else ""
 
 
+# --- archives that somebody has unpacked
+
+
+def read_caltech101(config: Config, split: str) -> Split:
+    """Caltech-101 (Fei-Fei et al. 2004) without its class of backgrounds. There is no official split: every
+    fifth image of a class, by file name, is the test set."""
+    root = unpacked(
+        config, "101_ObjectCategories", ("caltech101", "caltech-101", "."),
+        "caltech-101.zip of https://data.caltech.edu/records/mzrjq-6wc02 and the .tar.gz in it",
+    )  # fmt: skip
+    left_out = Counter[str]()
+    classes = [name for name in class_folders(root, config.dataset, left_out) if name != "BACKGROUND_Google"]
+    if len(classes) != 101:
+        processes.say(f"warning: {root} holds {len(classes)} classes, not 101: each folder counts as one")
+    found = [[*files_of_class(root / name, left_out).items()] for name in classes]
+    tell(root, left_out)
+    kept = [dict(x for i, x in enumerate(files) if (i % 5 == 4) == (split == "test")) for files in found]
+    return split_of(kept, classes)
+
+
+def read_tiny_imagenet(config: Config, split: str) -> Split:
+    """Tiny-ImageNet of Stanford's CS231n: 200 classes of 500 images of 64 pixels. The test set is its
+    validation set, 50 images a class, as the labels of its own test set were never published."""
+    root = unpacked(
+        config, "val/val_annotations.txt", ("tiny-imagenet-200", "."),
+        "http://cs231n.stanford.edu/tiny-imagenet-200.zip (if val/ was sorted into class folders, use "
+        "--dataset folder)",
+    ).parents[1]  # fmt: skip
+    classes = class_folders(root / "train", config.dataset, Counter())
+    if split == "train":
+        return split_of(
+            [files_of_class(root / "train" / name / "images", Counter()) for name in classes], classes
+        )
+    found: dict[str, dict[str, Path]] = {name: {} for name in classes}
+    annotations = root / "val/val_annotations.txt"
+    for number, line in enumerate(read_lines(annotations), 1):
+        file, name, *_ = [*line.split("\t"), ""]
+        path = root / "val/images" / file
+        if name not in found or not path.is_file():
+            wrong = f"{path} does not exist" if name in found else f"'{name}' is no folder of {root}/train"
+            raise UserError(f"{annotations}, line {number}: {wrong}: unpack the archive again")
+        found[name][file] = path
+    return split_of([*found.values()], classes)
+
+
+def read_imagenet64(config: Config, split: str) -> Split:
+    """ImageNet at 64 pixels (Chrabaszcz et al. 2017): 1,281,167 images, with their 50,000 to validate by as
+    the test set. They stay in one file, which is mapped."""
+    paths, labels = imagenet64.find_parts(Path(config.data_dir), split), []
+
+    def parts() -> Iterator[np.ndarray]:
+        for path in paths:
+            pixels, of_part = imagenet64.read_part(path)
+            labels.append(of_part)
+            yield pixels
+
+    images = in_a_file(parts(), sum(path.stat().st_size for path in paths), split)
+    every = np.concatenate(labels)
+    classes = [str(i + 1) for i in range(imagenet64.CLASSES)]
+    return Split(images, every, [f"{label + 1}/{i}.png" for i, label in enumerate(every)], classes)
+
+
+def unpacked(config: Config, name: str, folders: tuple[str, ...], archive: str) -> Path:
+    """Where an archive was unpacked: `name` in one of some folders below the data directory.
+
+    Raises:
+        UserError: in none of them, or in two.
+    """
+    places = [Path(config.data_dir, folder, name) for folder in folders]
+    found = {path.resolve(): path for path in reversed(places) if path.exists()}
+    if not found:
+        raise UserError(f"{places[0]} does not exist: unpack {archive}, in {config.data_dir}")
+    if len(found) > 1:
+        raise UserError(f"{' and '.join(map(str, found.values()))} are both there: move one away")
+    return next(iter(found.values()))
+
+
 READERS: dict[str, Callable[[Config, str], Split]] = {
     "cifar10": read_cifar,
     "cifar100": read_cifar,
     "digits": read_digits,
     "folder": read_folder,
     "unlabeled": read_unlabeled,
+    "caltech101": read_caltech101,
+    "tiny-imagenet": read_tiny_imagenet,
+    "imagenet64": read_imagenet64,
 }

@@ -1,8 +1,10 @@
-"""ResNet-18/34/50 for 32x32 images (He et al. 2016, table 1, with a 3x3 stem and no pooling).
+"""ResNet-18/34/50 (He et al. 2016, table 1) for small images, with a 3x3 stem and no pooling, or with the
+stem that He et al. have for ImageNet.
 
 Parameter names, strides and initialization (PyTorch's default) are those of kuangliu/pytorch-cifar,
-which the released PT4AL code uses: its checkpoints load here. `width` is the number of channels of
-the first stage; 64 is the paper's.
+which the released PT4AL code uses: its checkpoints load here. With the stem `imagenet` and width 64 the
+outputs are those of torchvision's resnet18/34/50 with the same weights (a test maps their names). `width`
+is the number of channels of the first stage; 64 is the paper's.
 """
 
 import torch
@@ -64,8 +66,12 @@ def make_shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Sequen
 
 
 class ResNet(nn.Module):
-    """(n, 3, h, w) float images -> (n, num_classes) logits. Any h and w of 8 or more will do; 32 is
-    the design size."""
+    """(n, 3, h, w) float images -> (n, num_classes) logits. Any h and w of 8 or more will do.
+
+    Args:
+        stem: small, a 3x3 convolution (design size 32), or imagenet, a 7x7 convolution of stride 2 and a 3x3
+            max pooling of stride 2, after which a sixteenth of the positions is left (design size 224).
+    """
 
     def __init__(
         self,
@@ -73,13 +79,16 @@ class ResNet(nn.Module):
         blocks_per_stage: tuple[int, int, int, int],
         width: int = 64,
         num_classes: int = 10,
+        stem: str = "small",
     ) -> None:
         super().__init__()
         # channels_last is the fastest order, but with fewer than 16 channels the gradient of the
         # strided 1x1 convolution writes outside its memory there (torch 2.14, CPU).
         self.memory_format = torch.channels_last if width >= 16 else torch.contiguous_format
-        self.conv1 = nn.Conv2d(3, width, 3, 1, padding=1, bias=False)
+        size, stride = (7, 2) if stem == "imagenet" else (3, 1)
+        self.conv1 = nn.Conv2d(3, width, size, stride, padding=size // 2, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
+        self.pool = nn.MaxPool2d(3, 2, padding=1) if stem == "imagenet" else nn.Identity()
         in_channels = width
         for stage, blocks in enumerate(blocks_per_stage):
             channels = width * 2**stage
@@ -94,7 +103,7 @@ class ResNet(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """(n, 3, h, w) -> (n, 8 * width), times 4 for bottlenecks: what the last layer sees."""
         x = x.contiguous(memory_format=self.memory_format)
-        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        out = self.pool(F.relu(self.bn1(self.conv1(x)), inplace=True))
         out = self.layer4(self.layer3(self.layer2(self.layer1(out))))
         return out.mean((2, 3))
 
@@ -109,7 +118,7 @@ DEPTHS = {
 }
 
 
-def build(depth: int, width: int, num_classes: int) -> ResNet:
+def build(depth: int, width: int, num_classes: int, stem: str = "small") -> ResNet:
     """A ResNet of 18, 34 or 50 layers with fresh weights drawn from torch's global generator."""
     block, blocks_per_stage = DEPTHS[depth]
-    return ResNet(block, blocks_per_stage, width, num_classes)
+    return ResNet(block, blocks_per_stage, width, num_classes, stem)

@@ -32,7 +32,7 @@ IMAGES_A_ROW = 16
 class Options(Config):
     """Which batches to show, and where to put the picture."""
 
-    out: str = option("", SHOW_BATCHES, "The picture. Empty: loss/EXPERIMENT/batches.png.", group="picture")
+    out: str = option("", SHOW_BATCHES, "The picture. Empty: loss/EXP/batches.png.", group="picture")
     title: str = option("", SHOW_BATCHES, "Title above the picture. Empty: the folder.")
 
 

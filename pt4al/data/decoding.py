@@ -1,5 +1,6 @@
 """Image files become pixels: in threads, upright, square, eight bits a channel."""
 
+import contextlib
 import errno
 import logging
 import math
@@ -7,10 +8,11 @@ import os
 import struct
 import tempfile
 import warnings
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -63,6 +65,18 @@ def new_array(shape: tuple[int, ...], kind: np.dtype, memory_limit: int) -> np.n
     """
     if (size := math.prod(shape) * kind.itemsize) <= memory_limit:
         return np.empty(shape, kind)
+    with temporary_file(size) as file:
+        os.posix_fallocate(file.fileno(), 0, size)  # fail now, not at a write
+        return np.memmap(file, kind, "r+", shape=shape)  # lives on when the file is closed
+
+
+@contextlib.contextmanager
+def temporary_file(size: int) -> Iterator[BinaryIO]:
+    """A nameless temporary file for so many bytes.
+
+    Raises:
+        UserError: the disk of temporary files is too small, or TMPDIR is no folder.
+    """
     if (folder := os.environ.get("TMPDIR")) and not os.access(folder, os.W_OK | os.X_OK):
         # Python would take /tmp, which may be small.
         raise UserError(
@@ -70,7 +84,7 @@ def new_array(shape: tuple[int, ...], kind: np.dtype, memory_limit: int) -> np.n
         )
     with tempfile.TemporaryFile(prefix="pt4al-") as file:
         try:
-            os.posix_fallocate(file.fileno(), 0, size)  # fail now, not at a write
+            yield file
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EFBIG):
                 raise
@@ -78,7 +92,27 @@ def new_array(shape: tuple[int, ...], kind: np.dtype, memory_limit: int) -> np.n
                 f"{tempfile.gettempdir()} has no room for {size / 2**20:.0f} MiB of images: "
                 "set TMPDIR to a folder on a larger disk, or raise --resident-share"
             ) from None
-        return np.memmap(file, kind, "r+", shape=shape)  # lives on when the file is closed
+
+
+def in_a_file(parts: Iterable[np.ndarray], size: int, what: str) -> np.ndarray:
+    """Arrays of pixels, uint8 (any, h, w, 3), one after the other in one that is mapped from a temporary
+    file, with a progress bar that says `what`. A thousand images at a time are in memory, beside the part.
+
+    Args:
+        size: bytes of all parts, or about so many.
+
+    Raises:
+        UserError: as `temporary_file`.
+    """
+    with temporary_file(size) as file, progress(size, what) as bar:
+        shape, written = (0, 0, 0), 0
+        for part in parts:
+            for i in range(0, len(part), 1000):
+                file.write(np.ascontiguousarray(part[i : i + 1000]))
+                bar.update(part[i : i + 1000].nbytes)
+            shape, written = part.shape[1:], written + len(part)
+        file.flush()
+        return np.memmap(file, np.uint8, "r+", shape=(written, *shape))
 
 
 def new_pixels(n: int, size: int, memory_limit: int) -> np.ndarray:
@@ -87,7 +121,8 @@ def new_pixels(n: int, size: int, memory_limit: int) -> np.ndarray:
 
 
 def resize_all(pixels: np.ndarray, size: int, resize: str, memory_limit: int) -> np.ndarray:
-    """uint8 (n, h, w, 3), or (n, h, w) of greys -> (n, size, size, 3), each as `to_rgb` does it.
+    """uint8 (n, h, w, 3), or (n, h, w) of greys -> (n, size, size, 3), each as `to_rgb` does it; an array
+    of that shape that is mapped from a file, as it is.
 
     Raises:
         UserError: it is another array.
@@ -96,6 +131,8 @@ def resize_all(pixels: np.ndarray, size: int, resize: str, memory_limit: int) ->
         raise UserError(
             f"resize_all takes uint8 (n, h, w, 3), or (n, h, w) of greys, not {pixels.dtype} {pixels.shape}"
         )
+    if isinstance(pixels, np.memmap) and pixels.shape[1:] == (size, size, 3):
+        return pixels
     out = new_pixels(len(pixels), size, memory_limit)
     if pixels.shape == out.shape:
         out[:] = pixels
@@ -180,9 +217,7 @@ def decode(paths: list[Path], config: Config, what: str, memory_limit: int) -> n
 
     quiet()
     bad: list[str] = []
-    hidden = None if processes.is_main() else True  # None: shown on a terminal only
-    bar = tqdm(total=len(paths), desc=f"decoding {what}", unit="img", leave=False, disable=hidden)
-    with bar, ThreadPoolExecutor(workers) as pool:
+    with progress(len(paths), what, unit="img") as bar, ThreadPoolExecutor(workers) as pool:
         try:
             work = pool.map if workers > 1 else map
             for part, errors in zip(parts, work(read, parts), strict=True):
@@ -193,6 +228,13 @@ def decode(paths: list[Path], config: Config, what: str, memory_limit: int) -> n
     if bad:
         raise Unreadable(bad, len(paths))
     return pixels
+
+
+def progress(total: int, what: str, **how: Any) -> tqdm:
+    """A progress bar, on the terminal of the first process only."""
+    hidden = None if processes.is_main() else True  # None: shown on a terminal only
+    how = how or {"unit": "B", "unit_scale": True}
+    return tqdm(total=total, desc=f"decoding {what}", leave=False, disable=hidden, **how)
 
 
 def quiet() -> None:

@@ -1,6 +1,7 @@
 """One split of a data set in memory."""
 
 import hashlib
+import mmap
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -46,6 +47,7 @@ class Images:
         copies: for an image that is a copy of an earlier one, pixel for pixel, the position of that.
         drawn: positions of the images that are drawn to test by.
         features: what made the features, in words; empty where there are pixels.
+        mapped: the file that pixels are mapped from, if any.
     """
 
     pixels: Tensor
@@ -59,6 +61,7 @@ class Images:
     copies: dict[int, int] = field(default_factory=dict)
     drawn: tuple[int, ...] = ()
     features: str = ""
+    mapped: mmap.mmap | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -107,6 +110,7 @@ class Images:
         """Gather images in host memory and send them to the device on a stream of their own; the
         event tells when they are there."""
         images = torch.from_numpy(self.pixels.numpy()[positions.numpy()])
+        self.let_go()
         if copy_stream is None:
             return images, None
         with torch.cuda.stream(copy_stream):
@@ -116,12 +120,26 @@ class Images:
         """A copy of the features of images, int64 (n,), as float32 (n, d) in host memory."""
         return self.pixels.index_select(0, positions.to(self.pixels.device)).cpu()
 
+    def in_parts(self) -> Iterator[Tensor]:
+        """All pixels, or features, in order, a thousand images at a time; of a mapped file no more is kept in
+        memory."""
+        for part in self.pixels.split(1000):
+            yield part
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Keep nothing of a mapped file in the memory of this process. The system keeps it in what it has to
+        spare, and brings back what is looked at."""
+        if self.mapped is not None:
+            self.mapped.madvise(mmap.MADV_DONTNEED)
+
     def fingerprint(self) -> str:
         """SHA-256 over pixels, the keys of the ids, and, where they are known, labels and class names: equal
         if and only if the data are."""
         classes = self.classes if self.labels_known else []
         digest = hashlib.sha256(str((tuple(self.pixels.shape), classes)).encode())
-        digest.update(self.pixels.cpu().numpy())
+        for part in self.in_parts():
+            digest.update(part.cpu().numpy())
         if self.labels_known:
             digest.update(self.labels.cpu().numpy())
         digest.update("\n".join(map(self.key, self.ids)).encode("utf-8", "surrogateescape"))
@@ -129,7 +147,7 @@ class Images:
 
     def pixel_hashes(self) -> set[int]:
         """A hash of each image's pixels."""
-        return {hash(image.tobytes()) for image in self.pixels.cpu().numpy()}
+        return {hash(image.tobytes()) for part in self.in_parts() for image in part.cpu().numpy()}
 
     def eligible(self, positions: Iterable[int]) -> list[int]:
         """Those that a cycle may choose: no copies, and none that is drawn to test by."""

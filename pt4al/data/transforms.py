@@ -15,7 +15,7 @@ CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)  
 def channel_statistics(images: Images) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel, in 0..1."""
     total, squares = torch.zeros(2, 3, dtype=torch.float64, device=images.pixels.device)
-    for part in images.pixels.split(1000):  # sums of whole numbers are exact in float64
+    for part in images.in_parts():  # sums of whole numbers are exact in float64
         values = part.reshape(-1, 3).double()
         total += values.sum(0)
         squares += values.square_().sum(0)

@@ -151,6 +151,9 @@ def rules(config: Config, script: str, choices: Choices) -> Iterator[tuple[str, 
     used = {f.name for f in fields(config) if script in f.metadata["scripts"]}
     batches, takes_batches = config.num_batches, "cycles" in used and config.candidates == "batch"
     yield "crop_padding", config.crop_padding < config.img_size, f"below img_size ({config.img_size})"
+    # Below 33 pixels one position is left at the end: a last batch of one image has then no variance, and
+    # torch's bf16 convolutions of stride 2 (2.14, CPU) read memory that is not theirs.
+    yield "img_size", config.stem == "small" or config.img_size >= 48, "at least 48 with --stem imagenet"
     for name in ("milestones", "rotation_milestones"):
         epochs = getattr(config, name)
         ascending = list(epochs) == sorted(set(epochs)) and all(epoch > 0 for epoch in epochs)

@@ -30,7 +30,7 @@ def fresh_network(
         net = (
             LinearClassifier(dimensions, num_classes)
             if dimensions
-            else build(config.depth, config.width, num_classes)
+            else build(config.depth, config.width, num_classes, config.stem)
         )
     return net.to(device, memory_format=net.memory_format)
 
@@ -40,7 +40,7 @@ def describe(
 ) -> dict[str, Any]:
     """What a checkpoint says of its weights beside `net`, `acc` and `epoch`: the network, its data
     and how they are read."""
-    network = {"depth": config.depth, "width": config.width}
+    network = {"depth": config.depth, "width": config.width, "stem": config.stem}
     reading = {"img_size": config.img_size, "channel_order": config.channel_order}
     return {
         "version": VERSION, **({} if pool.are_features else network | reading), "num_classes": num_classes,
@@ -76,7 +76,7 @@ def load_weights(
             raise UserError(
                 f"{path} holds {name} {shorten(values)}, which cannot normalize images: make it again"
             )
-    for name in ("num_classes", "depth", "width", "img_size", "channel_order", "dataset", "data"):
+    for name in ("num_classes", "depth", "width", "stem", "img_size", "channel_order", "dataset", "data"):
         found, wanted = checkpoint.get(name), description[name]
         if name in checkpoint and (type(found) is not type(wanted) or found != wanted):
             if name == "data" and (told := explain(found)):
@@ -97,7 +97,8 @@ def load_weights(
             found, wanted = (list(x[name].shape) if name in x else "nothing" for x in (weights, ours))
             raise UserError(
                 f"{path} holds another network: {name} is {found}, not {wanted}; is --width "
-                f"{description['width']}, --depth {description['depth']} or the number of classes another?"
+                f"{description['width']}, --depth {description['depth']}, --stem {description['stem']} or "
+                "the number of classes another?"
             )
         found, wanted = weights[name], ours[name]
         plain = found.layout == torch.strided and not found.is_quantized and not found.is_complex()

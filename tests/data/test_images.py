@@ -24,7 +24,7 @@ from torchvision import datasets
 from torchvision.transforms import functional as tv
 
 from config import CIFAR10, DIGITS, Config
-from loader import READERS, Split, load_images, long_tail
+from loader import READERS, Split, imbalanced, load_images
 from pt4al.base.console import SIGNALS, Stopped, UserError, on_signal
 from pt4al.data import decoding
 from pt4al.data.decoding import count_workers, decode, read_image, resize_all, to_rgb
@@ -119,19 +119,36 @@ def test_digits_are_split_for_good():
 def test_a_long_tail_is_cut_by_seed_from_the_pool_alone():
     """Of ten classes of 500 at a ratio of 10, class c keeps 500 / 10 ** (c / 9)."""
     labels = np.arange(5000) % 10
-    kept = long_tail(labels, 10, 0)
+    kept = imbalanced(labels, 10, "exponential", 0)
     expected = [500, 387, 299, 232, 179, 139, 107, 83, 64, 50]
     assert np.bincount(labels[kept]).tolist() == expected and np.array_equal(kept, np.unique(kept))
-    assert np.array_equal(kept, long_tail(labels, 10, 0))
-    assert not np.array_equal(kept, long_tail(labels, 10, 1))
+    assert np.array_equal(kept, imbalanced(labels, 10, "exponential", 0))
+    assert not np.array_equal(kept, imbalanced(labels, 10, "exponential", 1))
     small = np.array([0] * 9 + [1] * 3 + [2] * 90)  # the second class has fewer than its share of 28
-    assert np.bincount(small[long_tail(small, 10, 0)]).tolist() == [9, 3, 9]
+    assert np.bincount(small[imbalanced(small, 10, "exponential", 0)]).tolist() == [9, 3, 9]
     pool, test = load_images(replace(DIGITS, imbalance=10), CPU)
     whole = load_images(DIGITS, CPU, ("train",))[0]
     sizes = np.bincount(whole.labels)
     assert len(test) == 359
     assert np.bincount(pool.labels)[[0, 9]].tolist() == [sizes[0], sizes.max() // 10]
     assert torch.equal(whole.pixels[[whole.ids.index(i) for i in pool.ids]], pool.pixels)
+
+
+def test_a_step_cuts_every_other_class():
+    """TA-VAAL's imbalanced CIFAR-10: 50 images of classes 0, 2, 4, 6 and 8, and all 5,000 of the others."""
+    labels = np.arange(50_000) * 7 % 10
+    kept = imbalanced(labels, 100, "step", 0)
+    assert np.bincount(labels[kept]).tolist() == [50, 5000] * 5
+    assert np.array_equal(kept, np.unique(kept)) and np.array_equal(kept, imbalanced(labels, 100, "step", 0))
+    assert not np.array_equal(kept, imbalanced(labels, 100, "step", 1))
+    few = np.array([0] * 3 + [1] * 4 + [2] * 90)  # of three classes the second stays, if it is small too
+    assert np.bincount(few[imbalanced(few, 10, "step", 0)]).tolist() == [3, 4, 9]
+    pool, test = load_images(replace(DIGITS, imbalance=10, imbalance_kind="step"), CPU)
+    whole = load_images(DIGITS, CPU, ("train",))[0]
+    sizes = np.bincount(whole.labels)
+    small = sizes.max() // 10
+    assert np.bincount(pool.labels).tolist() == [sizes[c] if c % 2 else small for c in range(10)]
+    assert len(test) == 359
 
 
 def test_bgr_swaps_the_channels():

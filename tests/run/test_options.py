@@ -16,7 +16,7 @@ TINY = ["digits", "--dataset", "folder", "--data-dir", "data", "--width", "1", "
         "--batch-size", "8", "--min-epoch-images", "0"]  # fmt: skip
 RUNS = [*SCRIPTS, "utils/show_batches.py"]
 # Scripts that name an option read it, but for these.
-UNREAD = {"test_labels": "of unlabeled pools only"}
+UNREAD = {"test_labels": "of unlabeled pools only", "imbalance_kind": "of an imbalance only"}
 
 
 def named(script: str) -> set[str]:

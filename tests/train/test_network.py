@@ -16,30 +16,35 @@ from pt4al.method.classifier import Classification
 from pt4al.train.network import fold_batchnorm, load_weights, weights_of
 
 
-def torchvision_network(depth: int) -> nn.Module:
-    """torchvision's ResNet with the stem for 32x32 images."""
+def torchvision_network(depth: int, stem: str) -> nn.Module:
+    """torchvision's ResNet, with its own stem or with that for 32x32 images."""
     net = getattr(torchvision.models, f"resnet{depth}")(num_classes=10)
-    net.conv1 = nn.Conv2d(3, 64, 3, 1, padding=1, bias=False)
-    net.maxpool = nn.Identity()
+    if stem == "small":
+        net.conv1 = nn.Conv2d(3, 64, 3, 1, padding=1, bias=False)
+        net.maxpool = nn.Identity()
     return net
 
 
 @pytest.mark.parametrize("depth", [18, 34, 50])
-def test_network_is_torchvisions_with_another_stem(depth: int):
-    """The same function once weights are copied across names, in training and in evaluation."""
-    theirs = torchvision_network(depth)
+@pytest.mark.parametrize(("stem", "size"), [("small", 32), ("imagenet", 64), ("imagenet", 97)])
+def test_network_is_torchvisions(depth: int, stem: str, size: int):
+    """The same function once weights are copied across names, in training, in evaluation, and with batch norm
+    folded as for scoring: in float64, where only the order of sums differs."""
+    theirs = torchvision_network(depth, stem).double()
     names = {
-        re.sub("downsample", "shortcut", name).replace("fc.", "linear."): w
+        re.sub("downsample", "shortcut", name).replace("fc.", "linear."): w.clone()
         for name, w in theirs.state_dict().items()
     }
-    ours = build(depth, 64, 10)
+    ours = build(depth, 64, 10, stem).double()
     ours.load_state_dict(names)
-    images = torch.randn(4, 3, 32, 32)
-    for mode in (True, False):
-        ours.train(mode)
-        theirs.train(mode)
-        with torch.no_grad():
-            assert torch.allclose(ours(images), theirs(images), atol=1e-4, rtol=1e-4)
+    images = torch.randn(2, 3, size, size, dtype=torch.float64)
+    with torch.no_grad():
+        for mode in (True, False):
+            ours.train(mode)
+            theirs.train(mode)
+            assert (ours(images) - theirs(images)).abs().max() < 1e-10
+        assert (fold_batchnorm(ours)(images) - theirs(images)).abs().max() < 1e-10
+    assert (ours.bn1.running_mean - theirs.bn1.running_mean).abs().max() < 1e-10
 
 
 def test_parameter_names_are_those_of_pytorch_cifar():
@@ -82,7 +87,7 @@ def test_weights_that_are_no_plain_tensors_are_refused(
 ):
     net = build(18, 4, 10)
     weights = net.state_dict()
-    description = {"width": 4, "depth": 18, "num_classes": 10}
+    description = {"width": 4, "depth": 18, "stem": "small", "num_classes": 10}
     described = {**dict.fromkeys(("img_size", "channel_order", "dataset", "data")), **description}
     torch.save({"net": weights}, tmp_path / "a.pth")
     load_weights(tmp_path / "a.pth", net, described)
