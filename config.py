@@ -232,8 +232,8 @@ DIGITS = replace(
 )
 # The paper names Caltech-101 and ImageNet at 64 pixels, and no source has its settings for them: these are
 # ours. They scale those of CIFAR-10: the crop moves by an eighth of the side, and the learning rate falls
-# at four fifths of the epochs. A fifth of a batch of Caltech-101 is 139 labels, one or two of a class: 1,280
-# images an epoch make ten steps, as 200 epochs of two would train nothing.
+# at four fifths of the epochs. A fifth of a batch of Caltech-101 is some 139 labels, one or two of a class:
+# 1,280 images an epoch make ten steps, as 200 epochs of two would train nothing.
 CALTECH101 = replace(
     CIFAR10,
     dataset="caltech101",
