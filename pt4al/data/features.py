@@ -101,7 +101,8 @@ def read_made_from(folder: Path) -> dict[str, Any]:
         content = read_json(path)
     except UserError:
         content = None
-    if not (isinstance(content, dict) and isinstance(content.get("rows"), dict)):
+    parts = [content.get("rows"), content.get("sizes", {})] if isinstance(content, dict) else [None]
+    if not all(isinstance(part, dict) for part in parts):
         raise UserError(f"{path} is damaged, or none of utils/extract_features.py: move it away")
     return content
 

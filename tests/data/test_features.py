@@ -198,6 +198,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "an empty note": (noted(""), ("made_from.json is damaged",)),
     "a note of something else": (noted("[1, 2]"), ("made_from.json is damaged, or none of utils/extract_features.py",)),
     "a note without hashes": (noted('{"backbone": "x"}'), ("made_from.json is damaged, or none of",)),
+    "a note with a list of sizes": (noted('{"rows": {}, "sizes": [1]}'), ("made_from.json is damaged, or none of",)),
     "a folder for a note": (lambda folder: (folder / "made_from.json").mkdir(), ("made_from.json is damaged",)),
 }  # fmt: skip
 
@@ -387,6 +388,20 @@ def test_of_a_long_tail_all_rows_are_there_and_some_are_kept(tmp_path: Path):
     (plain,) = load_images(config, CPU, ("train",))
     (pool,) = load_images(config, CPU, ("train",), features=str(tmp_path / "f"))
     assert plain.ids == pool.ids and len(pool) < 100 and np.array_equal(pool.pixels, values_of(pool.ids))
+
+
+def test_other_images_under_the_same_names_are_said(tmp_path: Path, capsys: pytest.CaptureFixture):
+    """A camera counts from 1 again: other bytes together than the features were made from."""
+    config = digits_and_rows(tmp_path / "f")
+    sizes = {x: sum(path.stat().st_size for path in read_split(config, x).images) for x in FILES}
+    for sizes_, warned in ((sizes, []), ({**sizes, "test": 1 + sizes["test"]}, ["f/test.npy"]), ({}, [])):
+        note(tmp_path / "f", sizes=sizes_)
+        load_images(config, CPU, features=str(tmp_path / "f"))
+        said = [line for line in capsys.readouterr().out.splitlines() if "made from other images" in line]
+        assert len(said) == len(warned)
+        assert all(
+            name in line and f"{sizes['test']:,}" in line for name, line in zip(warned, said, strict=True)
+        )
 
 
 # --- columns
