@@ -10,8 +10,10 @@ median counts, the spread is (max - min) / median.
 --picks measures the query strategies alone, beside the scoring: seconds and
 memory to choose 1,000 of 50,000 images by 512 features, 9,000 being labeled.
 --folding measures scoring with batch norm folded into the convolutions and
-without. --decoding measures how JPEG files become pixels, beside a loop of one
-thread and a DataLoader with a worker per core.
+without. --stems measures training by image size, with either stem and with
+torchvision's own network, as it comes and in channels_last (nhwc). --decoding
+measures how JPEG files become pixels, beside a loop of one thread and a
+DataLoader with a worker per core.
 
 Reads:   nothing: it makes its images, in a temporary folder
 Writes:  nothing: it prints a table, or JSON
@@ -20,6 +22,7 @@ Run:     python bench/benchmark.py --repeats 3               7 minutes on 2 CPU 
          python bench/benchmark.py --repeats 3 --width 16    2 minutes
          python bench/benchmark.py --picks                   4 minutes
          python bench/benchmark.py --folding                 a minute
+         python bench/benchmark.py --stems                   3 minutes
          python bench/benchmark.py --decoding --repeats 3    a minute
 """
 
@@ -42,6 +45,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
+from torchvision.models import resnet18
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -323,6 +327,52 @@ def measure_folding(options: argparse.Namespace) -> list[dict[str, object]]:
     return table
 
 
+# --- larger images
+
+
+def measure_stems(options: argparse.Namespace) -> list[dict[str, object]]:
+    """Images a second of training steps, all in one precision: of 64 images, and with the stem `small` of so
+    many that they have as many pixels as 64 of 64 x 64. "ratio" is to the faster of torchvision's, in one
+    repeat."""
+    config = replace(CIFAR10, device=options.device)
+    device = processes.start(config)
+    precision = processes.choose_precision(config.precision, device)
+
+    def step(net, optimizer, images, targets) -> None:
+        with autocast(device, precision):
+            logits = net(images)
+        optimizer.zero_grad(set_to_none=True)
+        F.cross_entropy(logits.float(), targets).backward()
+        optimizer.step()
+
+    table = []
+    for size in (64, 96, 128, 224):
+        small, imagenet = (build(18, options.width, 10, stem) for stem in ("small", "imagenet"))
+        work = {}
+        for name, net, order in (
+            ("small", small, small.memory_format),
+            ("imagenet", imagenet, imagenet.memory_format),
+            ("theirs", resnet18(num_classes=10), torch.contiguous_format),
+            ("their_nhwc", resnet18(num_classes=10), torch.channels_last),
+        ):
+            net.to(device, memory_format=order).train()
+            n = 64**3 // size**2 if name == "small" else 64
+            images = torch.randn(n, 3, size, size, device=device).to(memory_format=order)
+            work[name] = net, make_optimizer(net, config), images, torch.arange(n, device=device) % 10
+        rates: dict[str, list[float]] = {name: [] for name in work}
+        for repeat in range(options.repeats + 1):
+            for name in sorted(work, reverse=repeat % 2 == 1):
+                spent = seconds(lambda: step(*work[name]), device)  # noqa: B023
+                if repeat:  # the first is the warm-up
+                    rates[name].append(len(work[name][2]) / spent)
+        best = map(max, rates["theirs"], rates["their_nhwc"])
+        ratios = [a / b for a, b in zip(rates["imagenet"], best, strict=True)]
+        medians = {name: statistics.median(values) for name, values in rates.items()}
+        table.append({"what": f"{size} pixels", **medians, "ratio": statistics.median(ratios),
+                      "least": min(ratios), "most": max(ratios)})  # fmt: skip
+    return table
+
+
 # --- decoding
 
 
@@ -397,6 +447,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--picks", action="store_true", help="measure the query strategies alone")
     parser.add_argument("--folding", action="store_true", help="measure scoring with batch norm folded")
+    parser.add_argument("--stems", action="store_true", help="measure training on larger images")
     parser.add_argument("--decoding", action="store_true", help="measure the decoding of image files")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -404,6 +455,8 @@ def main() -> None:
             title, table = "seconds to pick", measure_picks(options.repeats)
         elif options.folding:
             title, table = "images per second, scoring", measure_folding(options)
+        elif options.stems:
+            title, table = "images per second, training", measure_stems(options)
         elif options.decoding:
             title, table = "images per second, decoding", measure_decoding(options.repeats, Path(folder))
         else:

@@ -50,6 +50,8 @@ def read_part(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         with open(path, "rb") as file:
             data, labels = read_npz(file) if file.read(2) == b"PK" else read_pickle(file)
+    except OSError:  # the disk's, or no permission: `run_script` says which
+        raise
     # zipfile, numpy and pickle raise many kinds for what is no such file: all mean the same here.
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).split("\n")[0][:120]
