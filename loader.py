@@ -30,15 +30,13 @@ from pt4al.base.files import read_lines, take_lock
 from pt4al.data import imagenet64
 from pt4al.data.decoding import Unreadable, decode, in_a_file, resize_all
 from pt4al.data.features import Wanted, read_features, size_of
-from pt4al.data.ids import by_last_three, by_path, sort_classes
+from pt4al.data.folders import because, class_folders, files_of_class, image_files, tell, unpacked
+from pt4al.data.ids import by_last_three, by_path
 from pt4al.data.images import Images
-from pt4al.data.listing import folders_in, images_below, images_in, said
 from pt4al.person.agreement import read_answers
 from pt4al.person.labels import read_classes
 from pt4al.person.naming import Finder
 from pt4al.train.seeding import generator
-
-FORBIDDEN = {"\n", "\r", "\\"}  # in names: ids stand one a line, and a backslash counts as a slash
 
 
 class Split(NamedTuple):
@@ -360,18 +358,6 @@ def split_of(found: list[dict[str, Path]], classes: list[str]) -> Split:
     return Split(paths, np.repeat(np.arange(len(classes)), [len(files) for files in found]), names, classes)
 
 
-def files_of_class(folder: Path, left_out: Counter[str]) -> dict[str, Path]:
-    """The images of a class folder at any depth, one or more. What is left out is counted."""
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder of images")
-    inside = Counter[str]()
-    files = image_files(folder, inside, flat=True)
-    if not files:
-        raise UserError(f"class folder {folder} holds no image{because(inside)}")
-    left_out += inside
-    return files
-
-
 def read_unlabeled(config: Config, split: str) -> Split:
     """`<data_dir>/pool/**`, images at any depth, whose folders mean nothing; the test set is
     `<data_dir>/test/CLASS/*`, or empty where there is no such folder."""
@@ -400,53 +386,6 @@ def read_unlabeled(config: Config, split: str) -> Split:
     return Split(paths, np.full(len(paths), -1, np.int64), names, [])
 
 
-def class_folders(root: Path, dataset: str, left_out: Counter[str]) -> list[str]:
-    """Names of the class folders, in numerical order when all are numbers, else by name. What else
-    lies beside them is counted."""
-    if not root.is_dir():
-        raise UserError(f"{root} is not a folder: --dataset {dataset} needs {root}/CLASS/*")
-    names = [path.name for path in folders_in(root, left_out)]
-    left_out["images outside of the class folders"] += len(images_in(root, left_out))
-    if len(names) < 2:
-        raise UserError(
-            f"{root} has {len(names)} class folders: a classifier needs 2 or more{because(left_out)}"
-        )
-    for name in names:
-        check_name(root / name, name)
-    return sort_classes(names)
-
-
-def image_files(root: Path, left_out: Counter[str], flat: bool = False) -> dict[str, Path]:
-    """The images below a folder at any depth, in the order of their paths below it; by these paths, or, if
-    `flat`, by names with `_` for `/`. What is left out is counted."""
-    found = {path.relative_to(root).as_posix(): path for path in images_below(root, left_out)}
-    files: dict[str, Path] = {}
-    keys: dict[str, Path] = {}
-    for name, path in sorted(found.items()):
-        check_name(path, name)
-        name = name.replace("/", "_") if flat else name
-        if (other := keys.setdefault(by_path(name), path)) is not path:
-            how = "differ in their ending only" if other.parent == path.parent else "would have one name"
-            raise UserError(f"{path} and {other} {how}, so their ids clash: rename one")
-        files[name] = path
-    return files
-
-
-def check_name(path: Path, name: str) -> None:
-    if set(name) & FORBIDDEN:
-        raise UserError(f"{str(path)!r} has a line end or a backslash in its name: rename it")
-
-
-def tell(root: Path, left_out: Counter[str]) -> None:
-    if text := said(left_out):
-        processes.say(f"{root}: {text}")
-
-
-def because(left_out: Counter[str]) -> str:
-    text = said(left_out)
-    return f" ({text})" if text else ""
-
-
 # --- archives that somebody has unpacked
 
 
@@ -454,7 +393,7 @@ def read_caltech101(config: Config, split: str) -> Split:
     """Caltech-101 (Fei-Fei et al. 2004) without its class of backgrounds. There is no official split: every
     fifth image of a class, by file name, is the test set."""
     root = unpacked(
-        config, "101_ObjectCategories", ("caltech101", "caltech-101", "."),
+        config.data_dir, "101_ObjectCategories", ("caltech101", "caltech-101", "."),
         "caltech-101.zip of https://data.caltech.edu/records/mzrjq-6wc02 and the .tar.gz in it",
     )  # fmt: skip
     left_out = Counter[str]()
@@ -471,7 +410,7 @@ def read_tiny_imagenet(config: Config, split: str) -> Split:
     """Tiny-ImageNet of Stanford's CS231n: 200 classes of 500 images of 64 pixels. The test set is its
     validation set, 50 images a class, as the labels of its own test set were never published."""
     root = unpacked(
-        config, "val/val_annotations.txt", ("tiny-imagenet-200", "."),
+        config.data_dir, "val/val_annotations.txt", ("tiny-imagenet-200", "."),
         "http://cs231n.stanford.edu/tiny-imagenet-200.zip (if val/ was sorted into class folders, use "
         "--dataset folder)",
     ).parents[1]  # fmt: skip
@@ -507,21 +446,6 @@ def read_imagenet64(config: Config, split: str) -> Split:
     every = np.concatenate(labels)
     classes = [str(i + 1) for i in range(imagenet64.CLASSES)]
     return Split(images, every, [f"{label + 1}/{i}.png" for i, label in enumerate(every)], classes)
-
-
-def unpacked(config: Config, name: str, folders: tuple[str, ...], archive: str) -> Path:
-    """Where an archive was unpacked: `name` in one of some folders below the data directory.
-
-    Raises:
-        UserError: in none of them, or in two.
-    """
-    places = [Path(config.data_dir, folder, name) for folder in folders]
-    found = {path.resolve(): path for path in reversed(places) if path.exists()}
-    if not found:
-        raise UserError(f"{places[0]} does not exist: unpack {archive}, in {config.data_dir}")
-    if len(found) > 1:
-        raise UserError(f"{' and '.join(map(str, found.values()))} are both there: move one away")
-    return next(iter(found.values()))
 
 
 READERS: dict[str, Callable[[Config, str], Split]] = {
