@@ -64,11 +64,11 @@ class Config:
         Mean and standard deviation of the channels. cifar10: those of CIFAR-10, whatever is read
         (released code). computed: from the training images. auto: cifar10 for CIFAR-10, else computed.""")
     imbalance: float = option(1.0, ALL, least=1, most=10**6, text="""
-        Size of the largest class of the pool divided by that of the smallest, cut by seed. 1: the pool as it
-        is.""")
+        Above 1: classes of the pool are cut, by seed, the most to 1/imbalance of what the largest has; those
+        that have no more stay. 1: the pool as it is.""")
     imbalance_kind: Literal["exponential", "step"] = option("exponential", ALL, text="""
-        Which classes are cut. exponential: each more than the one before it, a long tail (Cui et al. 2019).
-        step: every other one, beginning with the first (TA-VAAL: 50 and 5,000 of CIFAR-10).""")
+        Which are cut by imbalance. exponential: each more than the one before it, a long tail (Cui et al.
+        2019). step: every other one, beginning with the first, all alike (TA-VAAL).""")
     resident_share: float = option(0.5, ALL, how=True, least=0, most=10**6, text="""
         Share of the device's memory that images may fill. More of them stay on the host, in a
         memory-mapped file, and are streamed. 0: always stream (ours).""")
@@ -88,11 +88,10 @@ class Config:
         Layers of the ResNet: 18, 34 or 50 (paper: 18).""")
     width: int = option(64, STEPS, least=1, most=4096, text="""
         Channels of its first stage (paper: 64). Arithmetic grows with the square of the width.""")
-
     stem: Literal["small", "imagenet"] = option("small", STEPS, text="""
         Its first layers. small: a 3x3 convolution, for 32 to 64 pixels (released code). imagenet: a 7x7
-        convolution of stride 2 and a max pooling, for 128 pixels and more, at a sixteenth of the arithmetic
-        (He et al. 2016).""")
+        convolution of stride 2 and a max pooling, for 128 pixels and more (48 or more are needed), at a
+        fifteenth of the arithmetic (He et al. 2016).""")
 
     features: str = option("", CLASSIFIER, how=True, text="""
         Folder of features, by extract_features.py: in place of a ResNet on pixels, the classifier is
@@ -233,7 +232,7 @@ DIGITS = replace(
 # The paper names Caltech-101 and ImageNet at 64 pixels, and no source has its settings for them: these are
 # ours. They scale those of CIFAR-10: the crop moves by an eighth of the side, and the learning rate falls
 # at four fifths of the epochs. A fifth of a batch of Caltech-101 is some 139 labels, one or two of a class:
-# 1,280 images an epoch make ten steps, as 200 epochs of two would train nothing.
+# 1,280 images per epoch make ten steps, as 200 epochs of two would train nothing.
 CALTECH101 = replace(
     CIFAR10,
     dataset="caltech101",

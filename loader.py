@@ -1,7 +1,8 @@
 """Data sets in. A new one is added here and nowhere else: a reader, and its name in `READERS`.
 
 A reader takes (config, split), split being "train" or "test", and gives
-    images   their files, or uint8 (n, h, w, 3), RGB, or (n, h, w) of greys, of any size
+    images   their files; or uint8 (n, h, w, 3), RGB, or (n, h, w) of greys, of any size; or `Parts`, of so
+             many that they are read part by part
     labels   int64 (n,), indices into the classes
     names    `<class>/<file>` of each image, the end of its id
     classes  their names, in label order
@@ -28,11 +29,12 @@ from pt4al.base import processes
 from pt4al.base.console import UserError
 from pt4al.base.files import read_lines, take_lock
 from pt4al.data import imagenet64
-from pt4al.data.decoding import Unreadable, decode, in_a_file, resize_all
+from pt4al.data.decoding import Parts, Unreadable, decode, resize_all, select
 from pt4al.data.features import Wanted, read_features, size_of
-from pt4al.data.folders import because, class_folders, files_of_class, image_files, tell, unpacked
+from pt4al.data.folders import because, class_folders, files_of_class, image_files, tell, unpacked, warn
 from pt4al.data.ids import by_last_three, by_path
 from pt4al.data.images import Images
+from pt4al.data.listing import images_in
 from pt4al.person.agreement import read_answers
 from pt4al.person.labels import read_classes
 from pt4al.person.naming import Finder
@@ -42,7 +44,7 @@ from pt4al.train.seeding import generator
 class Split(NamedTuple):
     """What a reader gives of a split; `read_split` makes ids of the names."""
 
-    images: np.ndarray | list[Path]
+    images: np.ndarray | list[Path] | Parts
     labels: np.ndarray
     names: list[str]
     classes: list[str]
@@ -70,18 +72,19 @@ def load_images(
     else:
         values, origin = read_pixels(config, splits, read, memory_limit), ""
     result = []
-    for split, data, (_, labels, ids, classes) in zip(splits, values, read, strict=True):
+    for split, data, (source, labels, ids, classes) in zip(splits, values, read, strict=True):
         if split == "train" and config.imbalance > 1:
             keep = imbalanced(labels, config.imbalance, config.imbalance_kind, config.seed)
-            data, labels, ids = data[keep], labels[keep], [ids[i] for i in keep]
+            data, labels, ids = select(data, keep, memory_limit), labels[keep], [ids[i] for i in keep]
         streams = data.nbytes > memory_limit
         pixels = torch.from_numpy(np.ascontiguousarray(data)).to("cpu" if streams else device)
         targets = torch.from_numpy(labels).to(device)
         labels_known = config.dataset != "unlabeled" or split == "test"
         key = key_rule(config, split)
-        images = Images(pixels, targets, ids, classes, device, streams, key, labels_known, features=origin)
-        if streams and isinstance(data, np.memmap):
-            images.mapped = data.base
+        images = Images(
+            pixels, targets, ids, classes, device, streams, key, labels_known, features=origin,
+            of_files=isinstance(source, list), mapped=data.base if isinstance(data, np.memmap) else None,
+        )  # fmt: skip
         if not labels_known:
             find_copies(images)
             draw_test(images, config.test_labels if "test" in splits else 0, config.seed)
@@ -120,7 +123,7 @@ def read_pixels(
             if isinstance(images, list):
                 pixels = decode(images, config, what, memory_limit)
             else:
-                pixels = resize_all(images, config.img_size, config.resize, memory_limit)
+                pixels = resize_all(images, config.img_size, config.resize, memory_limit, what)
         except Unreadable as error:  # those of the next split are named with them
             unreadable.append(error)
             continue
@@ -170,8 +173,8 @@ def check_split(config: Config, split: str, read: Split) -> None:
     most = Counter(map(key_rule(config, split), ids)).most_common(1)
     shape = images.shape[1:] if isinstance(images, np.ndarray) else ()
     grey = len(shape) == 2 and min(shape) > 0
-    of_files = isinstance(images, list)
-    if not of_files and (images.dtype != np.uint8 or not (grey or (len(shape) == 3 and shape[2] == 3))):
+    arrays = not isinstance(images, list | Parts)
+    if arrays and (images.dtype != np.uint8 or not (grey or (len(shape) == 3 and shape[2] == 3))):
         wrong = f"images are {kind(images)}, not files, nor uint8 (n, h, w, 3) or (n, h, w) of greys"
     elif kind(labels) != (right := f"int64 {(n,)}"):
         wrong = f"labels are {kind(labels)}, not {right}"
@@ -203,11 +206,12 @@ def imbalanced(labels: np.ndarray, ratio: float, kind: str, seed: int) -> np.nda
     """
     sizes = np.bincount(labels)
     order = torch.randperm(len(labels), generator=generator(seed, "imbalance")).numpy()
+    of_class = np.split(order[np.argsort(labels[order], kind="stable")], sizes.cumsum()[:-1])
     kept = []
     for c, size in enumerate(sizes):
         share = c / max(len(sizes) - 1, 1) if kind == "exponential" else 1 - c % 2
         target = int(sizes.max() / ratio**share)
-        kept.append(order[labels[order] == c][: min(max(target, 1), size)])
+        kept.append(of_class[c][: min(max(target, 1), size)])
     return np.sort(np.concatenate(kept))
 
 
@@ -394,12 +398,11 @@ def read_caltech101(config: Config, split: str) -> Split:
     fifth image of a class, by file name, is the test set."""
     root = unpacked(
         config.data_dir, "101_ObjectCategories", ("caltech101", "caltech-101", "."),
-        "caltech-101.zip of https://data.caltech.edu/records/mzrjq-6wc02 and the .tar.gz in it",
+        "the .tar.gz that is in caltech-101.zip of https://data.caltech.edu/records/mzrjq-6wc02",
     )  # fmt: skip
     left_out = Counter[str]()
     classes = [name for name in class_folders(root, config.dataset, left_out) if name != "BACKGROUND_Google"]
-    if len(classes) != 101:
-        processes.say(f"warning: {root} holds {len(classes)} classes, not 101: each folder counts as one")
+    warn(root, split, len(classes), 101)
     found = [[*files_of_class(root / name, left_out).items()] for name in classes]
     tell(root, left_out)
     kept = [dict(x for i, x in enumerate(files) if (i % 5 == 4) == (split == "test")) for files in found]
@@ -411,41 +414,42 @@ def read_tiny_imagenet(config: Config, split: str) -> Split:
     validation set, 50 images a class, as the labels of its own test set were never published."""
     root = unpacked(
         config.data_dir, "val/val_annotations.txt", ("tiny-imagenet-200", "."),
-        "http://cs231n.stanford.edu/tiny-imagenet-200.zip (if val/ was sorted into class folders, use "
-        "--dataset folder)",
+        "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
     ).parents[1]  # fmt: skip
     classes = class_folders(root / "train", config.dataset, Counter())
+    warn(root / "train", split, len(classes), 200)
     if split == "train":
         return split_of(
             [files_of_class(root / "train" / name / "images", Counter()) for name in classes], classes
         )
     found: dict[str, dict[str, Path]] = {name: {} for name in classes}
-    annotations = root / "val/val_annotations.txt"
+    annotations, pictures = root / "val/val_annotations.txt", root / "val/images"
+    left = {path.name: path for path in images_in(pictures)} if pictures.is_dir() else {}
     for number, line in enumerate(read_lines(annotations), 1):
         file, name, *_ = [*line.split("\t"), ""]
-        path = root / "val/images" / file
-        if name not in found or not path.is_file():
-            wrong = f"{path} does not exist" if name in found else f"'{name}' is no folder of {root}/train"
+        if name not in found or file not in left:
+            wrong = f"no picture {file} in {pictures}, or twice" if name in found else f"no class '{name}'"
             raise UserError(f"{annotations}, line {number}: {wrong}: unpack the archive again")
-        found[name][file] = path
+        found[name][file] = left.pop(file)
+    if left:
+        raise UserError(f"{annotations} lacks {len(left)} pictures, as {min(left)}: unpack the archive again")
     return split_of([*found.values()], classes)
 
 
 def read_imagenet64(config: Config, split: str) -> Split:
     """ImageNet at 64 pixels (Chrabaszcz et al. 2017): 1,281,167 images, with their 50,000 to validate by as
-    the test set. They stay in one file, which is mapped."""
-    paths, labels = imagenet64.find_parts(Path(config.data_dir), split), []
+    the test set."""
+    paths = imagenet64.find_parts(Path(config.data_dir), split)
+    labels = [imagenet64.read_labels(path) for path in paths]
 
-    def parts() -> Iterator[np.ndarray]:
-        for path in paths:
-            pixels, of_part = imagenet64.read_part(path)
-            labels.append(of_part)
-            yield pixels
+    def read() -> Iterator[np.ndarray]:
+        for path, of_part in zip(paths, labels, strict=True):
+            yield imagenet64.read_pixels(path, len(of_part))
 
-    images = in_a_file(parts(), sum(path.stat().st_size for path in paths), split)
     every = np.concatenate(labels)
+    names = [f"{label + 1}/{i}.png" for i, label in enumerate(every)]
     classes = [str(i + 1) for i in range(imagenet64.CLASSES)]
-    return Split(images, every, [f"{label + 1}/{i}.png" for i, label in enumerate(every)], classes)
+    return Split(Parts((len(every), imagenet64.SIZE, imagenet64.SIZE, 3), read), every, names, classes)
 
 
 READERS: dict[str, Callable[[Config, str], Split]] = {

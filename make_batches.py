@@ -137,12 +137,14 @@ def write_batches(
 
 
 def write_classes(path: Path, batches: list[list[str]]) -> None:
-    """How many images of each class are in each batch, by their ids: to a table and to the
-    person."""
+    """How many images of each class are in each batch, by their ids: to a table and, of twenty
+    classes or fewer, to the person."""
     counts = [Counter(map(class_of, batch)) for batch in batches]
     classes = sort_classes(set().union(*counts))
     rows = [[i, *(count[name] for name in classes)] for i, count in enumerate(counts)]
     write_csv(path, ["batch", *classes], rows)
+    if len(classes) > 20:
+        return
     processes.say("images of each class (a column), by batch (a row):")
     for head, *row in [["", *classes], *([f"batch {i}", *row] for i, *row in rows)]:
         processes.say(f"{head:8}" + " ".join(f"{x:>6}" for x in row))

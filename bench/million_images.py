@@ -6,7 +6,7 @@ The steps are the very functions that the scripts call; no network is trained.
 Memory is the largest resident size of the process during a step (Linux).
 
 Reads:   FOLDER/train_data_batch_1 .. _10, val_data
-Writes:  the same, if they are not there; a temporary file in TMPDIR. 16 GB each
+Writes:  the same, if there is no such folder; a temporary file in TMPDIR. 16 GB each
 
 Run:     python bench/million_images.py FOLDER      10 minutes on 2 CPU cores
 """
@@ -35,7 +35,7 @@ from pt4al.train.seeding import epoch_order, generator
 
 def write_parts(folder: Path, n: int) -> None:
     """n images in ten parts, of which the last takes the rest, and 50,000 to test by, or n if fewer."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True)
     sizes = [n // 10] * 9 + [n - 9 * (n // 10), min(n, 50_000)]
     source = np.random.default_rng(0)
     for name, size in zip(PARTS["train"] + PARTS["test"], sizes, strict=True):
@@ -47,7 +47,7 @@ def write_parts(folder: Path, n: int) -> None:
 
 def measured(name: str, step: Callable[[], object]) -> object:
     """What a step gives; prints its seconds and the most memory that the process had during it."""
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is reset
     began = time.perf_counter()
     result = step()
     seconds = time.perf_counter() - began
@@ -64,9 +64,9 @@ def main() -> None:
     config = replace(PRESETS["imagenet64"], data_dir=str(options.folder), resident_share=0.0)
     device = processes.start(config)
     print(f"{'':<42}{'seconds':>9}{'GiB':>8}")
-    if not (options.folder / "val_data").exists():
+    if not options.folder.exists():
         measured("make the parts", lambda: write_parts(options.folder, options.images))
-    pool, test = measured("read the parts, write the mapped file", lambda: load_images(config, device))
+    pool, test = measured("read the parts twice, write one file", lambda: load_images(config, device))
     measured("mean and deviation of the channels", lambda: channel_statistics(pool))
     measured("hash of the data", pool.fingerprint)
     measured("images that are in the test set, too", lambda: pool.pixel_hashes() & test.pixel_hashes())

@@ -94,8 +94,7 @@ class ResNet(nn.Module):
             channels = width * 2**stage
             layers = []
             for i in range(blocks):
-                stride = 2 if stage > 0 and i == 0 else 1
-                layers.append(block(in_channels, channels, stride))
+                layers.append(block(in_channels, channels, 2 if stage > 0 and i == 0 else 1))
                 in_channels = channels * block.expansion
             setattr(self, f"layer{stage + 1}", nn.Sequential(*layers))
         self.linear = nn.Linear(in_channels, num_classes)

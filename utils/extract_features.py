@@ -42,7 +42,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from config import EXTRACT_FEATURES, Config, option
-from loader import READERS, key_rule, read_split
+from loader import READERS, key_rule, memory_of, read_split
 from pt4al.base import processes
 from pt4al.base.console import UserError, run_script
 from pt4al.base.files import (
@@ -54,7 +54,17 @@ from pt4al.base.files import (
     write_json,
     write_lines,
 )
-from pt4al.data.decoding import SHRUNK_TO, Unreadable, count_workers, open_picture, plain, quiet, reason
+from pt4al.data.decoding import (
+    SHRUNK_TO,
+    Parts,
+    Unreadable,
+    count_workers,
+    open_picture,
+    plain,
+    quiet,
+    reason,
+    resize_all,
+)  # fmt: skip
 from pt4al.data.features import FILES, MADE_FROM, read_made_from, size_of
 from pt4al.run.command_line import from_command_line
 from pt4al.run.record import code_version, environment
@@ -101,7 +111,7 @@ def main() -> None:
     device = processes.start(config, trains=False)
     splits = {x: read_split(config, x) for x in FILES}
     backbone = load_backbone(config, device)
-    images = {x: split.images for x, split in splits.items() if len(split.images)}
+    images = {x: whole(split.images, FILES[x], config) for x, split in splits.items() if len(split.images)}
     folder = Path("features", config.experiment_name)
     part = folder / ".part"
     quiet()
@@ -226,6 +236,14 @@ def load_weights(net: nn.Module, path: Path) -> None:
 
 
 # --- the images
+
+
+def whole(images: Images | Parts, what: str, config: Config) -> Images:
+    """Files and arrays as they are; of `Parts` one array, of their own size."""
+    if not isinstance(images, Parts):
+        return images
+    memory_limit = int(config.resident_share * memory_of(torch.device("cpu")))
+    return resize_all(images, images.shape[1], config.resize, memory_limit, what)
 
 
 def digests(images: Images, keys: list[str], config: Config) -> list[str]:

@@ -1,18 +1,19 @@
 """Image files become pixels: in threads, upright, square, eight bits a channel."""
 
-import contextlib
 import errno
 import logging
 import math
+import mmap
 import os
 import struct
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -57,6 +58,26 @@ class Unreadable(UserError):
 # --- arrays of pixels
 
 
+@dataclass(frozen=True)
+class Parts:
+    """Images in files that are read part by part, as they are too many to hold.
+
+    Attributes:
+        shape: (n, h, w, 3), of all together.
+        read: gives uint8 (any, h, w, 3), one part after the other.
+    """
+
+    shape: tuple[int, int, int, int]
+    read: Callable[[], Iterable[np.ndarray]]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape)
+
+
 def new_array(shape: tuple[int, ...], kind: np.dtype, memory_limit: int) -> np.ndarray:
     """An array to fill, mapped from a nameless temporary file if above `memory_limit` bytes.
 
@@ -65,18 +86,6 @@ def new_array(shape: tuple[int, ...], kind: np.dtype, memory_limit: int) -> np.n
     """
     if (size := math.prod(shape) * kind.itemsize) <= memory_limit:
         return np.empty(shape, kind)
-    with temporary_file(size) as file:
-        os.posix_fallocate(file.fileno(), 0, size)  # fail now, not at a write
-        return np.memmap(file, kind, "r+", shape=shape)  # lives on when the file is closed
-
-
-@contextlib.contextmanager
-def temporary_file(size: int) -> Iterator[BinaryIO]:
-    """A nameless temporary file for so many bytes.
-
-    Raises:
-        UserError: the disk of temporary files is too small, or TMPDIR is no folder.
-    """
     if (folder := os.environ.get("TMPDIR")) and not os.access(folder, os.W_OK | os.X_OK):
         # Python would take /tmp, which may be small.
         raise UserError(
@@ -84,7 +93,7 @@ def temporary_file(size: int) -> Iterator[BinaryIO]:
         )
     with tempfile.TemporaryFile(prefix="pt4al-") as file:
         try:
-            yield file
+            os.posix_fallocate(file.fileno(), 0, size)  # fail now, not at a write
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EFBIG):
                 raise
@@ -92,27 +101,24 @@ def temporary_file(size: int) -> Iterator[BinaryIO]:
                 f"{tempfile.gettempdir()} has no room for {size / 2**20:.0f} MiB of images: "
                 "set TMPDIR to a folder on a larger disk, or raise --resident-share"
             ) from None
+        return np.memmap(file, kind, "r+", shape=shape)  # lives on when the file is closed
 
 
-def in_a_file(parts: Iterable[np.ndarray], size: int, what: str) -> np.ndarray:
-    """Arrays of pixels, uint8 (any, h, w, 3), one after the other in one that is mapped from a temporary
-    file, with a progress bar that says `what`. A thousand images at a time are in memory, beside the part.
+def select(array: np.ndarray, at: np.ndarray, memory_limit: int) -> np.ndarray:
+    """Its rows at positions, int64 (n,), in an array as `new_array` makes it."""
+    out = new_array((len(at), *array.shape[1:]), array.dtype, memory_limit)
+    for i in range(0, len(at), 1000):
+        out[i : i + 1000] = array[at[i : i + 1000]]
+        let_go(array)
+        let_go(out)
+    return out
 
-    Args:
-        size: bytes of all parts, or about so many.
 
-    Raises:
-        UserError: as `temporary_file`.
-    """
-    with temporary_file(size) as file, progress(size, what) as bar:
-        shape, written = (0, 0, 0), 0
-        for part in parts:
-            for i in range(0, len(part), 1000):
-                file.write(np.ascontiguousarray(part[i : i + 1000]))
-                bar.update(part[i : i + 1000].nbytes)
-            shape, written = part.shape[1:], written + len(part)
-        file.flush()
-        return np.memmap(file, np.uint8, "r+", shape=(written, *shape))
+def let_go(array: np.ndarray) -> None:
+    """Keep nothing of an array that is mapped from a file in the memory of this process. The system keeps it
+    in what it has to spare, and brings back what is looked at."""
+    if isinstance(array, np.memmap):
+        array.base.madvise(mmap.MADV_DONTNEED)
 
 
 def new_pixels(n: int, size: int, memory_limit: int) -> np.ndarray:
@@ -120,25 +126,36 @@ def new_pixels(n: int, size: int, memory_limit: int) -> np.ndarray:
     return new_array((n, size, size, 3), np.dtype(np.uint8), memory_limit)
 
 
-def resize_all(pixels: np.ndarray, size: int, resize: str, memory_limit: int) -> np.ndarray:
-    """uint8 (n, h, w, 3), or (n, h, w) of greys -> (n, size, size, 3), each as `to_rgb` does it; an array
-    of that shape that is mapped from a file, as it is.
+def resize_all(
+    pixels: "np.ndarray | Parts", size: int, resize: str, memory_limit: int, what: str = ""
+) -> np.ndarray:
+    """uint8 (n, h, w, 3), or (n, h, w) of greys -> (n, size, size, 3), each as `to_rgb` does it, with a
+    progress bar that says `what`.
 
     Raises:
         UserError: it is another array.
     """
-    if pixels.dtype != np.uint8 or not (pixels.ndim == 3 or pixels.shape[3:] == (3,)):
+    shape = pixels.shape
+    if not isinstance(pixels, Parts) and (
+        pixels.dtype != np.uint8 or not (pixels.ndim == 3 or shape[3:] == (3,))
+    ):
         raise UserError(
-            f"resize_all takes uint8 (n, h, w, 3), or (n, h, w) of greys, not {pixels.dtype} {pixels.shape}"
+            f"resize_all takes uint8 (n, h, w, 3), or (n, h, w) of greys, not {pixels.dtype} {shape}"
         )
-    if isinstance(pixels, np.memmap) and pixels.shape[1:] == (size, size, 3):
-        return pixels
-    out = new_pixels(len(pixels), size, memory_limit)
-    if pixels.shape == out.shape:
-        out[:] = pixels
-        return out
-    for image, target in zip(pixels, out, strict=True):
-        target[:] = to_rgb(Image.fromarray(image), size, resize)
+    out, done = new_pixels(len(pixels), size, memory_limit), 0
+    with progress(len(pixels), what) as bar:
+        for part in pixels.read() if isinstance(pixels, Parts) else [pixels]:
+            for i in range(0, len(part), 1000):
+                images = part[i : i + 1000]
+                target = out[done : done + len(images)]
+                if images.shape == target.shape:
+                    target[:] = images
+                else:
+                    for image, place in zip(images, target, strict=True):
+                        place[:] = to_rgb(Image.fromarray(image), size, resize)
+                done += len(images)
+                bar.update(len(images))
+                let_go(out)
     return out
 
 
@@ -217,7 +234,7 @@ def decode(paths: list[Path], config: Config, what: str, memory_limit: int) -> n
 
     quiet()
     bad: list[str] = []
-    with progress(len(paths), what, unit="img") as bar, ThreadPoolExecutor(workers) as pool:
+    with progress(len(paths), what) as bar, ThreadPoolExecutor(workers) as pool:
         try:
             work = pool.map if workers > 1 else map
             for part, errors in zip(parts, work(read, parts), strict=True):
@@ -230,11 +247,10 @@ def decode(paths: list[Path], config: Config, what: str, memory_limit: int) -> n
     return pixels
 
 
-def progress(total: int, what: str, **how: Any) -> tqdm:
+def progress(images: int, what: str) -> tqdm:
     """A progress bar, on the terminal of the first process only."""
     hidden = None if processes.is_main() else True  # None: shown on a terminal only
-    how = how or {"unit": "B", "unit_scale": True}
-    return tqdm(total=total, desc=f"decoding {what}", leave=False, disable=hidden, **how)
+    return tqdm(total=images, desc=f"reading {what}", unit="img", leave=False, disable=hidden)
 
 
 def quiet() -> None:

@@ -16,7 +16,7 @@ from numpy.lib import format as npy
 from pt4al.base import processes
 from pt4al.base.console import UserError
 from pt4al.base.files import read_json, read_lines, sha256_of
-from pt4al.data.decoding import new_array
+from pt4al.data.decoding import Parts, new_array
 
 FILES = {"train": "pool", "test": "test"}  # by split
 MADE_FROM = "made_from.json"
@@ -87,9 +87,9 @@ def read_features(folder: Path, wanted: dict[str, Wanted], memory_limit: int) ->
     return result, f"{backbone} (weights {weights})" if made_from else "rows of another tool"
 
 
-def size_of(images: np.ndarray | list[Path]) -> int:
-    """Bytes of an array, or of files, together."""
-    return images.nbytes if isinstance(images, np.ndarray) else sum(path.stat().st_size for path in images)
+def size_of(images: np.ndarray | list[Path] | Parts) -> int:
+    """Bytes of pixels, or of files, together."""
+    return sum(path.stat().st_size for path in images) if isinstance(images, list) else images.nbytes
 
 
 def read_made_from(folder: Path) -> dict[str, Any]:

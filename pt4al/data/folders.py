@@ -83,3 +83,11 @@ def unpacked(data_dir: str, name: str, folders: tuple[str, ...], archive: str) -
     if len(found) > 1:
         raise UserError(f"{' and '.join(map(str, found.values()))} are both there: move one away")
     return next(iter(found.values()))
+
+
+def warn(root: Path, split: str, classes: int, official: int) -> None:
+    """Say, of the training set, that an archive of so many classes has another number of class folders."""
+    if split == "train" and classes != official:
+        processes.say(
+            f"warning: {root} holds {classes} class folders, not {official}: each counts as a class"
+        )

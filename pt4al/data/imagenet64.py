@@ -5,10 +5,11 @@ A part is a dict of `data`, uint8 (n, 12288), of each image 4,096 reds, greens a
 numbers from 1 to 1000 in the order of the authors' map_clsloc.txt, not of the sorted WordNet ids.
 """
 
+import errno
 import pickle
 import re
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from pt4al.base.console import UserError
 
 SIZE, CLASSES = 64, 1000
 PARTS = {"train": [f"train_data_batch_{i}" for i in range(1, 11)], "test": ["val_data"]}
-ARCHIVES = "Imagenet64_train_part1, _part2 and _val, .zip or _npz.zip, of https://image-net.org"
+ARCHIVES = "Imagenet64_train_part1, _part2 and _val (.zip or _npz.zip, after login) of https://image-net.org"
 
 
 def find_parts(folder: Path, split: str) -> list[Path]:
@@ -27,64 +28,87 @@ def find_parts(folder: Path, split: str) -> list[Path]:
     """
     paths = []
     for name in PARTS[split]:
-        found = [
-            path for place in ("", "*/") for end in ("", ".npz") for path in folder.glob(place + name + end)
+        places = [
+            path
+            for start in ("", "[!.]*/")
+            for end in ("", ".npz")
+            for path in folder.glob(start + name + end)
         ]
+        found = list({path.resolve(): path for path in reversed(places)}.values())
         if not found:
             raise UserError(
                 f"{folder / name} is not there, with or without .npz, nor in a folder beside it: unpack "
-                f"{ARCHIVES} (login needed) in {folder}"
+                f"{ARCHIVES} in {folder}"
             )
         if len(found) > 1:
-            raise UserError(f"{found[0]} and {found[1]} are the same part: move one away")
+            raise UserError(
+                f"{found[-1]} and {found[0]} have one name: move one away, or give the folder of one as "
+                "--data-dir"
+            )
         paths += found
     return paths
 
 
-def read_part(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 (n, 64, 64, 3), as a view of planes, and int64 (n,) from 0 to 999.
+def read_labels(path: Path) -> np.ndarray:
+    """int64 (n,) from 0 to 999, of a part.
 
     Raises:
         UserError: it is cut short, holds anything else, or would run code.
     """
+    labels = read(path, "labels")
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels):
+        raise UserError(
+            f"{path} has labels of {labels.dtype} {labels.shape}: they must be whole numbers (n,)"
+        )
+    if labels.min() < 1 or labels.max() > CLASSES:
+        raise UserError(
+            f"{path} has labels from {labels.min()} to {labels.max()}: they must be from 1 to {CLASSES}"
+        )
+    return labels.astype(np.int64) - 1
+
+
+def read_pixels(path: Path, n: int) -> np.ndarray:
+    """uint8 (n, 64, 64, 3) of a part of n images, as a view of planes.
+
+    Raises:
+        UserError: as `read_labels`.
+    """
+    data, shape = read(path, "data"), (n, 3 * SIZE**2)
+    if data.dtype != np.uint8 or data.shape != shape:
+        raise UserError(
+            f"{path} has data of {data.dtype} {data.shape}: for its {n} labels they must be uint8 {shape}"
+        )
+    return data.reshape(n, 3, SIZE, SIZE).transpose(0, 2, 3, 1)
+
+
+def read(path: Path, name: str) -> np.ndarray:
+    """One array of a part."""
     try:
         with open(path, "rb") as file:
-            data, labels = read_npz(file) if file.read(2) == b"PK" else read_pickle(file)
-    except OSError:  # the disk's, or no permission: `run_script` says which
-        raise
+            return read_npz(file, name) if file.read(2) == b"PK" else read_pickle(file, name)
     # zipfile, numpy and pickle raise many kinds for what is no such file: all mean the same here.
     except Exception as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise  # no permission, a disk that fails
         reason = (str(error).strip() or type(error).__name__).split("\n")[0][:120]
         raise UserError(f"{path} is no part of ImageNet at 64 pixels, or cut short: {reason}") from None
-    labels = np.asarray(labels)
-    n, columns = len(labels), 3 * SIZE**2
-    if (data.dtype, data.shape, labels.shape) != (np.uint8, (n, columns), (n,)) or not n:
-        raise UserError(
-            f"{path} holds data of {data.dtype} {data.shape} and labels of shape {labels.shape}: they must "
-            f"be uint8 (n, {columns:,}) and (n,)"
-        )
-    if labels.dtype.kind not in "iu" or labels.min() < 1 or labels.max() > CLASSES:
-        raise UserError(
-            f"{path} has labels of {labels.dtype} from {labels.min()} to {labels.max()}: they must be whole "
-            f"numbers from 1 to {CLASSES}"
-        )
-    return data.reshape(n, 3, SIZE, SIZE).transpose(0, 2, 3, 1), labels.astype(np.int64) - 1
 
 
-def read_npz(file: BinaryIO) -> tuple[np.ndarray, np.ndarray]:
+def read_npz(file: BinaryIO, name: str) -> np.ndarray:
     file.seek(0)
     with np.load(file, allow_pickle=False) as part:
-        return part["data"], part["labels"]
+        return np.asarray(part[name])
 
 
 # --- pickles
 
 
-def read_pickle(file: BinaryIO) -> tuple[np.ndarray, Any]:
+def read_pickle(file: BinaryIO, name: str) -> np.ndarray:
     file.seek(0)
     part = Unpickler(file, encoding="latin1").load()
-    data, labels = part["data"], part["labels"]
-    return data.array(), labels.array() if isinstance(labels, Values) else labels
+    if not isinstance(part, dict) or name not in part:
+        raise ValueError(f"it holds no '{name}'")
+    return part[name].array() if isinstance(part[name], Values) else np.asarray(part[name])
 
 
 class Kind:
@@ -100,7 +124,7 @@ class Kind:
 
 
 class Values:
-    """In place of numpy.ndarray: its bytes are looked at, never copied."""
+    """In place of numpy.ndarray: bytes, and how they are to be read."""
 
     def __init__(self, *_: object) -> None:
         """As numpy's `_reconstruct` makes it, empty."""
@@ -126,7 +150,7 @@ def scalar(kind: Kind, raw: bytes | str) -> int | float:
 
 
 def encode(text: str, encoding: str) -> bytes:
-    """In place of codecs.encode, by which Python 3 writes bytes in protocol 2."""
+    """In place of codecs.encode, by which Python 3 writes bytes up to protocol 2."""
     if encoding != "latin1":
         raise ValueError(f"encoding {encoding}")
     return text.encode("latin1")
@@ -139,14 +163,50 @@ KNOWN = {
     "_frombuffer": from_buffer,
     "scalar": scalar,
 }
+# Sets, other objects, references to outside.
+LEFT_OUT = (
+    "EMPTY_SET ADDITEMS FROZENSET INST OBJ NEWOBJ NEWOBJ_EX EXT1 EXT2 EXT4 PERSID BINPERSID NEXT_BUFFER"
+)
+OPERATIONS = {*pickle._Unpickler.dispatch} - {getattr(pickle, name)[0] for name in LEFT_OUT.split()}
 
 
-class Unpickler(pickle.Unpickler):
-    """Makes dicts, lists, numbers, text, and what stands here in place of numpy; refuses all else."""
+class Unpickler(pickle._Unpickler):
+    """Makes dicts, lists, numbers, text, and what stands here in place of numpy; refuses all else.
+
+    It is Python's own in Python: that in C cannot leave out operations, and some crash it.
+    """
+
+    dispatch: ClassVar = {code: pickle._Unpickler.dispatch[code] for code in OPERATIONS}
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("_codecs", "encode"):
             return encode
         if module.split(".")[0] == "numpy" and name in KNOWN:
             return KNOWN[name]
-        raise pickle.UnpicklingError(f"it would run {module}.{name}")
+        raise pickle.UnpicklingError(f"{module}.{name} is not allowed in it")
+
+    def load_build(self) -> None:
+        state = self.stack.pop()
+        if not isinstance(self.stack[-1], Kind | Values):
+            raise pickle.UnpicklingError("a state of something else than an array")
+        self.stack[-1].__setstate__(state)
+
+    def load_setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self.put(key, value)
+
+    def load_setitems(self) -> None:
+        items = self.pop_mark()
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            self.put(key, value)
+
+    def put(self, key: Any, value: Any) -> None:
+        if not isinstance(key, str):  # the hash of tuples in tuples in tuples ... would crash
+            raise pickle.UnpicklingError("a key that is no text")
+        self.stack[-1][key] = value
+
+    dispatch |= {
+        pickle.BUILD[0]: load_build,
+        pickle.SETITEM[0]: load_setitem,
+        pickle.SETITEMS[0]: load_setitems,
+    }

@@ -47,6 +47,7 @@ class Images:
         copies: for an image that is a copy of an earlier one, pixel for pixel, the position of that.
         drawn: positions of the images that are drawn to test by.
         features: what made the features, in words; empty where there are pixels.
+        of_files: whether each image is a file, which may change from run to run.
         mapped: the file that pixels are mapped from, if any.
     """
 
@@ -61,6 +62,7 @@ class Images:
     copies: dict[int, int] = field(default_factory=dict)
     drawn: tuple[int, ...] = ()
     features: str = ""
+    of_files: bool = False
     mapped: mmap.mmap | None = None
 
     def __len__(self) -> int:

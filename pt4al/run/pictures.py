@@ -13,7 +13,6 @@ from pt4al.base import processes
 from pt4al.base.files import read_lines, take_lock, write_lines
 from pt4al.data.images import Images
 
-FILES = ("folder", "unlabeled")  # data sets that are folders of images
 NAMED = 5  # of those that came, went or changed
 
 
@@ -33,7 +32,7 @@ def listed(images: Images) -> list[str]:
 def note_images(config: Config, inputs: dict[str, Any], now: dict[str, Images]) -> None:
     """Write the lists of these images, unless they are there; `inputs` holds their hashes by name. All runs
     of an experiment share them, so one writes at a time."""
-    if config.dataset in FILES and processes.is_main():
+    if any(images.of_files for images in now.values()) and processes.is_main():
         config.checkpoint_dir.mkdir(parents=True, exist_ok=True)
         lock = take_lock(config.checkpoint_dir / ".images.lock", -1)
         for name, images in now.items():
@@ -69,7 +68,7 @@ def changes(
         return ""  # which the records say
     for name, images in now.items():
         digest = was.get(name)
-        if config.dataset in FILES and isinstance(digest, str) and digest != inputs[name]:
+        if images.of_files and isinstance(digest, str) and digest != inputs[name]:
             what = "images of the pool" if name == "data" else "test images"
             told.append(f"{what}: {difference(config, digest, images)}")
     if not told:

@@ -17,7 +17,7 @@ from shell import differences, one_error, rows, run
 from config import PRESETS, Config
 from loader import load_images, read_split
 from pt4al.base.console import UserError
-from pt4al.data.decoding import in_a_file
+from pt4al.data.decoding import Parts, resize_all
 from pt4al.data.images import Images
 
 CPU = torch.device("cpu")
@@ -93,7 +93,7 @@ def test_what_is_no_caltech_is_said(tmp_path: Path, capsys: pytest.CaptureFixtur
     shutil.rmtree(tmp_path / "data/caltech-101")
     capsys.readouterr()
     assert len(read_split(config, "train").classes) == 5
-    assert "holds 5 classes, not 101: each folder counts as one" in capsys.readouterr().out
+    assert "holds 5 class folders, not 101: each counts as a class" in capsys.readouterr().out
     shutil.rmtree(root / "stray")
     (root / "stray").mkdir()
     with pytest.raises(UserError, match="stray holds no image"):
@@ -144,14 +144,24 @@ def test_tiny_imagenet_is_tested_by_its_validation_set(tmp_path: Path, line_end:
     assert torch.equal(same[1].pixels, test.pixels)
 
 
+def annotate(root: Path, change: Callable[[list[str]], list[str]]) -> None:
+    path = root / "val/val_annotations.txt"
+    path.write_text("".join(change(path.read_text().splitlines(keepends=True))))
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
         (lambda root: (root / "val/val_annotations.txt").unlink(), r"val_annotations.txt does not exist: unpack"),
-        (lambda root: (root / "val/images/val_3.JPEG").unlink(), r"line 4: .*val_3.JPEG does not exist"),
-        (lambda root: shutil.rmtree(root / "train" / WNIDS[1]), r"line 2: 'n01443537' is no folder of"),
-        (lambda root: (root / "val/val_annotations.txt").write_text("val_0.JPEG\n"), r"line 1: '' is no folder"),
+        (lambda root: (root / "val/images/val_3.JPEG").unlink(), r"line 4: no picture val_3.JPEG in .*val/images"),
+        (lambda root: shutil.rmtree(root / "train" / WNIDS[1]), r"line 2: no class 'n01443537'"),
+        (lambda root: (root / "val/val_annotations.txt").write_text("val_0.JPEG\n"), r"line 1: no class ''"),
         (lambda root: shutil.rmtree(root / "train" / WNIDS[0] / "images"), r"n02124075/images is not a folder"),
+        (lambda root: annotate(root, lambda lines: lines[:-1]), r"lacks 1 pictures, as val_5.JPEG"),
+        (lambda root: annotate(root, lambda lines: lines[:2] + lines[:1]), r"line 3: no picture val_0.JPEG .*twice"),
+        (lambda root: annotate(root, lambda lines: [f"../images/{lines[0]}"]), r"line 1: no picture \.\./images/val"),
+        (lambda root: annotate(root, lambda lines: []), r"lacks 6 pictures"),
+        (lambda root: shutil.rmtree(root / "val/images"), r"line 1: no picture val_0.JPEG"),
     ],
 )  # fmt: skip
 def test_what_is_missing_of_tiny_imagenet_is_named(
@@ -186,7 +196,7 @@ def part(n: int, first: int = 0) -> dict[str, object]:
     data[:, 1] = np.arange(64)[:, None]
     data[:, 2] = 100 + np.arange(64)
     labels = [int(label) for label in number * 7 % 1000 + 1]
-    return {"data": data.reshape(n, 12288), "labels": labels, "mean": data.reshape(n, 12288).mean(0)}
+    return {"data": data.reshape(n, 12288), "labels": labels, "mean": data.reshape(n, 12288).sum(0) / 1.0}
 
 
 def write_pickle(path: Path, content: object, protocol: int = 3) -> None:
@@ -252,6 +262,7 @@ def test_npz_parts_lie_in_the_folders_of_their_archives(tmp_path: Path):
     shutil.move(folder / "train_data_batch_10.npz", folder / "train_data_batch_10")
     config = replace(PRESETS["imagenet64"], data_dir=str(tmp_path / "DATA"))
     check_downsampled(*load_images(config, CPU))
+    assert isinstance(read_split(config, "train").images, Parts)  # for names alone no pixel is kept
     small = load_images(replace(config, img_size=32, crop_padding=4), CPU, ("test",))[0]
     assert small.pixels.shape == (4, 32, 32, 3)
 
@@ -270,22 +281,42 @@ def spoiled(n: int, **content: object) -> bytes:
     return pickle.dumps({**part(n), **content}, 3)
 
 
+def in_itself() -> bytes:
+    labels: list[object] = [1]
+    labels.append(labels)
+    return spoiled(2, labels=labels)
+
+
+NO_PART, REFUSED = "is no part of ImageNet at 64 pixels", "is not allowed in it"
 DAMAGE = {
-    "a pickle that runs code": (lambda ran: pickle.dumps({**part(3), "mean": Evil(ran)}), "it would run pathlib"),
-    "objects in an array": (lambda _: spoiled(3, labels=np.array([None] * 3)), "no part of ImageNet"),
+    "a pickle that runs code": (lambda ran: pickle.dumps({**part(3), "mean": Evil(ran)}), REFUSED),
+    "an object": (lambda _: pickle.dumps({"labels": Path("x")}, 2), REFUSED),
     "a codec": (lambda _: b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00rot13\x86R.", "rot13"),
+    "a state for a function": (
+        lambda _: b"\x80\x02c_codecs\nencode\nN}X\x04\x00\x00\x00evilK\x01s\x86b.", "a state of something"),
+    "a set": (lambda _: pickle.dumps({"data": {1}, "labels": [1]}, 4), NO_PART),
+    "objects in an array": (lambda _: spoiled(3, labels=np.array([None] * 3)), "numbers of kind 'O8'"),
+    "a deep key": (lambda _: b"\x80\x02})" + b"\x85" * 3_000_000 + b"K\x01s.", "a key that is no text"),
+    "a far place in the memo": (lambda _: b"\x80\x02}r\x80\xd1\xf0\x08.", "it holds no 'labels'"),
+    "more bytes than there are": (lambda _: b"\x80\x05\x96" + b"\xff" * 6 + b"\x00\x00.", NO_PART),
     "cut short": (lambda _: spoiled(3)[:20000], "cut short"),
     "empty": (lambda _: b"", "cut short"),
-    "text": (lambda _: b"<html>login needed</html>", "no part of ImageNet at 64 pixels"),
-    "labels from 0": (lambda _: spoiled(3, labels=[0, 1, 2]), "labels of int64 from 0 to 2: .* from 1 to 1000"),
-    "labels to 1001": (lambda _: spoiled(3, labels=[1, 1001, 2]), "from 1 to 1001"),
+    "text": (lambda _: b"<html>login needed</html>", NO_PART),
+    "no dict": (lambda _: pickle.dumps([1, 2]), "it holds no 'labels'"),
+    "no labels": (lambda _: pickle.dumps({"data": part(3)["data"]}), "it holds no 'labels'"),
+    "no data": (lambda _: pickle.dumps({"labels": [1, 2, 3]}), "it holds no 'data'"),
+    "labels from 0": (lambda _: spoiled(3, labels=[0, 1, 2]), "labels from 0 to 2: they must be from 1 to 1000"),
+    "labels to 1001": (lambda _: spoiled(3, labels=[1, 1001, 2]), "labels from 1 to 1001"),
     "labels with points": (lambda _: spoiled(3, labels=[1.0, 2.0, 3.0]), "labels of float64"),
-    "too few labels": (lambda _: spoiled(3, labels=[1, 2]), r"data of uint8 \(3, 12288\) and labels of shape \(2,\)"),
-    "32 pixels": (lambda _: spoiled(3, data=np.zeros((3, 3072), np.uint8)), r"\(3, 3072\) .* uint8 \(n, 12,288\)"),
+    "labels as text": (lambda _: spoiled(3, labels=["1", "2", "3"]), "labels of <U1"),
+    "one label": (lambda _: spoiled(3, labels=5), r"labels of int64 \(\): they must be whole numbers"),
+    "nothing for labels": (lambda _: spoiled(3, labels=None), r"labels of object \(\)"),
+    "ragged labels": (lambda _: spoiled(3, labels=[1, [2], 3]), NO_PART),
+    "labels in themselves": (lambda _: in_itself(), f"{NO_PART}|labels of object"),
+    "no image": (lambda _: spoiled(0, labels=[]), r"labels of float64 \(0,\)"),
+    "too few labels": (lambda _: spoiled(3, labels=[1, 2]), r"\(3, 12288\): for its 2 labels they must be uint8"),
+    "32 pixels": (lambda _: spoiled(3, data=np.zeros((3, 3072), np.uint8)), r"\(3, 3072\): for its 3 labels"),
     "float data": (lambda _: spoiled(3, data=np.zeros((3, 12288), np.float32)), r"data of float32 \(3, 12288\)"),
-    "no labels": (lambda _: pickle.dumps({"data": part(3)["data"]}), "labels"),
-    "no dict": (lambda _: pickle.dumps([1, 2]), "no part of ImageNet"),
-    "no image": (lambda _: spoiled(0, labels=[]), r"\(0, 12288\)"),
 }  # fmt: skip
 
 
@@ -296,7 +327,7 @@ def test_parts_that_are_none_are_named(tmp_path: Path, kind: str):
     damaged, ran = tmp_path / "train_data_batch_7", tmp_path / "it_ran"
     damaged.write_bytes(make(ran))
     with pytest.raises(UserError, match=said) as error:
-        read_split(Config(dataset="imagenet64", data_dir=str(tmp_path)), "train")
+        load_images(Config(dataset="imagenet64", data_dir=str(tmp_path)), CPU, ("train",))
     assert str(error.value).startswith(str(damaged)) and not ran.exists()
     if kind == "a pickle that runs code":  # as it would
         pickle.loads(damaged.read_bytes())
@@ -306,8 +337,19 @@ def test_parts_that_are_none_are_named(tmp_path: Path, kind: str):
 def test_objects_in_npz_are_refused(tmp_path: Path):
     np.savez(tmp_path / "val_data.npz", data=np.array([Evil(tmp_path / "it_ran")]), labels=[1])
     with pytest.raises(UserError, match="val_data.npz is no part .* allow_pickle"):
-        read_split(Config(dataset="imagenet64", data_dir=str(tmp_path)), "test")
+        load_images(Config(dataset="imagenet64", data_dir=str(tmp_path)), CPU, ("test",))
     assert not (tmp_path / "it_ran").exists()
+
+
+def test_changed_pictures_of_an_archive_are_named(tmp_path: Path):
+    """As those of a folder: whatever reader gave files."""
+    root = tiny(tmp_path / "data")
+    flags = ["--dataset", "tiny-imagenet", "--data-dir", "data", "--experiment", "x", "--img-size", "16", "--width", "4",
+             "--rotation-epochs", "1", "--threads", "1"]  # fmt: skip
+    run(tmp_path, "rotation.py", *flags)
+    picture(root / "train" / WNIDS[0] / "images/n02124075_1.JPEG", 200)
+    done = run(tmp_path, "rotation.py", *flags, status=2)
+    one_error(done.stderr, "rotation.py", "images of the pool: 1 changed (train/n02124075/n02124075_1.JPEG)")
 
 
 def test_missing_and_doubled_parts_are_named(tmp_path: Path):
@@ -317,9 +359,11 @@ def test_missing_and_doubled_parts_are_named(tmp_path: Path):
         read_split(config, "train")
     (tmp_path / "more").mkdir()
     (tmp_path / "train_data_batch_8.part").rename(tmp_path / "more/train_data_batch_8")
-    assert len(read_split(config, "train").images) == 32
+    (tmp_path / "linked").symlink_to(tmp_path / "more")
+    shutil.copytree(tmp_path / "more", tmp_path / ".trash")
+    assert len(read_split(config, "train").images) == 32  # a link and a hidden folder are no other part
     np.savez(tmp_path / "train_data_batch_8.npz", **part(3))
-    with pytest.raises(UserError, match=r"batch_8.npz and .*more/train_data_batch_8 are the same part"):
+    with pytest.raises(UserError, match=r"batch_8.npz and .*more/train_data_batch_8 have one name"):
         read_split(config, "train")
 
 
@@ -336,9 +380,13 @@ def resident_file_memory() -> int:
 def test_a_mapped_pool_is_let_go():
     """64 MB of pixels, read from end to end; without letting go they stay."""
     source = np.random.default_rng(0)
-    pixels = in_a_file(
-        (source.integers(256, size=(1024, 64, 64, 3), dtype=np.uint8) for _ in range(5)), 1, ""
+    parts = Parts(
+        (5120, 64, 64, 3),
+        lambda: (source.integers(256, size=(1024, 64, 64, 3), dtype=np.uint8) for _ in range(5)),
     )
+    before = resident_file_memory()
+    pixels = resize_all(parts, 64, "crop", 0)
+    assert resident_file_memory() - before < 24 * 2**20
     assert isinstance(pixels.base, mmap.mmap) and pixels.shape == (5120, 64, 64, 3)
     images = Images(
         torch.from_numpy(np.asarray(pixels)), torch.zeros(5120, dtype=torch.int64),
