@@ -37,17 +37,19 @@ NAMES = {
 
 def in_words(curves: list[Curve]) -> dict[str, str]:
     """What each method is called, by its name. Methods whose words would be the same keep their name
-    behind them."""
-    words = {}
-    for curve in curves:
-        record = curve.runs[0].record if curve.runs else None
-        words[curve.name] = describe(record) if record else NAMES.get(curve.name, curve.name)
+    behind them. Features are named where not all have the same."""
+    records = {curve.name: curve.runs[0].record if curve.runs else None for curve in curves}
+    features = {record["inputs"].get("features") if record else None for record in records.values()}
+    words = {
+        name: describe(record, len(features) > 1) if record else NAMES.get(name, name)
+        for name, record in records.items()
+    }
     count = Counter(words.values())
     return {name: text if count[text] == 1 else f"{text} ({name})" for name, text in words.items()}
 
 
-def describe(record: Record) -> str:
-    """The method of a run: how it chooses, and where it departs from the paper."""
+def describe(record: Record, features: bool = True) -> str:
+    """The method of a run: how it chooses, and where it departs from the paper; `features`: on what."""
     settings, inputs = {"init": None, "select": None, **record["parameters"]}, record["inputs"]
 
     def words(field: str) -> str:
@@ -69,7 +71,7 @@ def describe(record: Record) -> str:
         made_from = inputs["batches_made_from"]
         order = str(made_from.get("sort", settings.get("sort"))) if made_from else "batches without a record"
         parts.append(ORDERS.get(order, order))
-    parts += [f"on {inputs['features'].partition(' (')[0]}"] if "features" in inputs else []
+    parts += [f"on {inputs['features'].partition(' (')[0]}"] if features and "features" in inputs else []
     parts += ["warm start"] if settings["init"] == "warm" else []
     parts += ["best test epoch"] if settings["select"] == "best" else []
     return ", ".join(filter(None, parts))

@@ -74,3 +74,17 @@ def test_methods_with_the_same_words_keep_their_names(tmp_path: Path):
     assert in_words([*curves.values()]) == {
         "lr-0.1": "PT4AL (lr-0.1)", "lr-0.2": "PT4AL (lr-0.2)", "main-random": "random sampling",
     }  # fmt: skip
+
+
+def test_features_are_named_where_not_all_have_the_same(tmp_path: Path):
+    def named(*runs: Path) -> list[str]:
+        return [*in_words([*read_curves(list(runs)).values()]).values()]
+
+    on = {"inputs": {"features": "some_net (weights 0123)"}}
+    margin = {"parameters": {"strategy": "margin", **WHOLE_POOL}}
+    (a,) = make_runs(tmp_path, "a", [1], **on)
+    (b,) = make_runs(tmp_path, "b", [1], **on, **margin)
+    (c,) = make_runs(tmp_path, "c", [1], inputs={"features": "other_net (weights 89)"}, **margin)
+    assert named(a, b) == ["PT4AL", "margin sampling, whole pool"]
+    assert named(a, c) == ["PT4AL, on some_net", "margin sampling, whole pool, on other_net"]
+    assert named(a, make_run(tmp_path / "main-random", [1])) == ["PT4AL, on some_net", "random sampling"]
