@@ -22,7 +22,7 @@ Run:     python bench/benchmark.py --repeats 3               7 minutes on 2 CPU 
          python bench/benchmark.py --repeats 3 --width 16    2 minutes
          python bench/benchmark.py --picks                   4 minutes
          python bench/benchmark.py --folding                 a minute
-         python bench/benchmark.py --stems                   3 minutes
+         python bench/benchmark.py --stems                   4 minutes
          python bench/benchmark.py --decoding --repeats 3    a minute
 """
 

@@ -8,7 +8,7 @@ Memory is the largest resident size of the process during a step (Linux).
 Reads:   FOLDER/train_data_batch_1 .. _10, val_data
 Writes:  the same, if there is no such folder; a temporary file in TMPDIR. 16 GB each
 
-Run:     python bench/million_images.py FOLDER      10 minutes on 2 CPU cores
+Run:     python bench/million_images.py FOLDER      5 minutes on 2 CPU cores
 """
 
 import pickle

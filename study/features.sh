@@ -13,6 +13,8 @@
 #
 # Seeds are the outer loop: stopped after a seed, the study is whole. The same command resumes interrupted
 # runs; main.py says of a finished one that there is nothing to do, and refuses one of other images or features.
+# What is kept of finished runs is study/features/runs.tar.gz. To draw them with others, unpack it first, in the
+# project's folder, and leave out --seeds and --arms that it has.
 #
 # Written before the runs. Measured is the test accuracy of the last epoch, at the last number of labels and as
 # AULC, in differences paired by seed with 95 % t intervals. A seed decides random draws and the order of
@@ -45,7 +47,7 @@ fail() { echo "features.sh: error: $*" >&2; exit 2; }
 features='' losses='' seeds='0 1 2 3 4 5 6 7 8 9' jobs=1 arms='' words=()
 while [[ $# -gt 0 ]]; do
     case $1 in
-        -h | --help) sed -n '2,25s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+        -h | --help) sed -n '2,27s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
         --features | --losses | --seeds | --jobs | --arms)
             [[ $# -gt 1 ]] || fail "$1 needs a value"
             case $1 in
@@ -102,6 +104,7 @@ for seed in $seeds; do
 done
 wait
 
+finished=()
 for k in 100 1000; do
     runs=()
     while read -r arm _; do
@@ -110,10 +113,27 @@ for k in 100 1000; do
         done
     done <<<"$ARMS"
     [[ ${#runs[@]} -gt 0 ]] || continue
+    finished+=("${runs[@]}")
     for baseline in random pt4al; do
         out=study/features/$name-$k-minus-$baseline.png
-        title="$name, linear classifier on features, minus $baseline"
+        title="$name, linear classifier on features"
         python utils/generate_acc_curves.py "${runs[@]}" --baseline "$baseline-$k" --out "$out" --title "$title"
     done
 done
+
+# What is kept of these runs joins what is kept already. The same files make the same archive, byte for byte.
+stage=$(mktemp -d)
+trap 'rm -rf "$failures" "$stage"' EXIT
+kept=study/features/runs.tar.gz
+[[ ! -f $kept ]] || tar -xf "$kept" -C "$stage"
+for run in "${finished[@]}"; do
+    mkdir -p "$stage/$run"
+    cp "$run"/{config.json,cycles.csv} "$stage/$run"
+done
+if [[ -d $stage/runs ]]; then
+    (cd "$stage" && find runs -type f | LC_ALL=C sort) >"$stage/names"
+    tar --create --format=ustar --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=u=rw,go=r -C "$stage" \
+        -T "$stage/names" | gzip -n -9 >"study/features/.runs.$$"
+    mv "study/features/.runs.$$" "$kept"
+fi
 [[ ! -s $failures ]] || fail "failed: $(paste -sd ',' "$failures")"

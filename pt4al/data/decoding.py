@@ -156,6 +156,7 @@ def resize_all(
                 done += len(images)
                 bar.update(len(images))
                 let_go(out)
+            part = images = None  # before the next is read
     return out
 
 

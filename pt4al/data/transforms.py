@@ -15,10 +15,11 @@ CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)  
 def channel_statistics(images: Images) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel, in 0..1."""
     total, squares = torch.zeros(2, 3, dtype=torch.float64, device=images.pixels.device)
-    for part in images.in_parts():  # sums of whole numbers are exact in float64
-        values = part.reshape(-1, 3).double()
-        total += values.sum(0)
-        squares += values.square_().sum(0)
+    for part in images.in_parts():
+        for some in part.split(256):  # whose squares add up to less than 2 ** 24: exact in float32
+            values = some.reshape(len(some), -1).float()
+            total += values.sum(0).double().view(-1, 3).sum(0)
+            squares += values.square_().sum(0).double().view(-1, 3).sum(0)
     n = 255 * images.pixels[..., 0].numel()
     mean = total.cpu() / n
     variance = squares.cpu() / (255 * n) - mean**2

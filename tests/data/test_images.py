@@ -159,6 +159,17 @@ def test_bgr_swaps_the_channels():
     assert torch.equal(rgb.pixels, bgr.pixels.flip(3))
 
 
+def test_sums_of_channels_are_exact():
+    """As whole numbers give them, also where all pixels are white."""
+    pixels = torch.randint(256, (700, 20, 20, 3), dtype=torch.uint8)
+    pixels[:600, ..., 1] = 255
+    images = Images(pixels, torch.zeros(700, dtype=torch.int64), [*map(str, range(700))], ["0", "1"], CPU)
+    values = pixels.numpy().reshape(-1, 3).astype(np.int64)
+    mean = values.sum(0) / (255 * len(values))
+    variance = (values**2).sum(0) / (255 * 255 * len(values)) - mean**2
+    assert channel_statistics(images) == (mean.tolist(), np.sqrt(variance).tolist())
+
+
 def test_constants_are_those_that_are_asked_for():
     """Computed ones are of the images as read: swapping the channels swaps no constants."""
     pixels = torch.tensor([10, 100, 200], dtype=torch.uint8).expand(4, 16, 16, 3).clone()
