@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from shell import differences, one_error, rows, run
+from shell import differences, load_program, one_error, rows, run
 
 from config import PRESETS, Config
 from loader import load_images, read_split
@@ -339,6 +339,13 @@ def test_objects_in_npz_are_refused(tmp_path: Path):
     with pytest.raises(UserError, match="val_data.npz is no part .* allow_pickle"):
         load_images(Config(dataset="imagenet64", data_dir=str(tmp_path)), CPU, ("test",))
     assert not (tmp_path / "it_ran").exists()
+
+
+def test_features_are_made_of_all_parts(tmp_path: Path):
+    config = replace(PRESETS["imagenet64"], data_dir=str(downsampled(tmp_path)))
+    parts = read_split(config, "train").images
+    whole = load_program("extract_features").whole(parts, "pool", config)
+    assert np.array_equal(whole, load_images(config, CPU)[0].pixels) and len(whole) == 32
 
 
 def test_changed_pictures_of_an_archive_are_named(tmp_path: Path):
