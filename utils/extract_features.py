@@ -108,6 +108,10 @@ class Backbone:
 
 def main() -> None:
     config = from_command_line(__doc__, Options, dataset=READERS)
+    if not config.weights and any(word.split("=")[0] == "--weights" for word in sys.argv):
+        raise UserError(
+            "--weights is given and empty: name a file, or leave it out to have timm download one"
+        )
     device = processes.start(config, trains=False)
     splits = {x: read_split(config, x) for x in FILES}
     backbone = load_backbone(config, device)

@@ -65,8 +65,9 @@ def extract(
 ) -> Iterator[Extract]:
     """Run the program in this process, in `tmp_path`, in blocks of four; what it prints."""
 
-    def here(*flags: str, backbone: str = NAME, weights: Path | str = weights) -> str:
-        words = ["--backbone", backbone, "--weights", str(weights), *(flags or DIGITS)]
+    def here(*flags: str, backbone: str = NAME, weights: Path | str | None = weights) -> str:
+        of_file = [] if weights is None else ["--weights", str(weights)]
+        words = ["--backbone", backbone, *of_file, *(flags or DIGITS)]
         monkeypatch.setattr(sys, "argv", ["utils/extract_features.py", "cifar10", *words])
         try:
             PROGRAM.main()
@@ -643,6 +644,7 @@ def test_files_that_are_no_weights(tmp_path: Path, extract: Extract, weights: Pa
     Path("folder.pth").mkdir()
     for name in ("nowhere.pth", "folder.pth"):
         refuse(tmp_path, extract, (f"weights: {name} does not exist",), weights=name)
+    refuse(tmp_path, extract, ("--weights is given and empty",), weights="")  # "$W", which is not set
 
 
 def test_weights_are_data(tmp_path: Path, extract: Extract):
@@ -665,7 +667,9 @@ def test_networks_that_are_not_there(tmp_path: Path, extract: Extract, monkeypat
     refuse(tmp_path, extract, ("backbone is 'resnet17'", known), backbone="resnet17")
     refuse(tmp_path, extract, ("backbone is 'resnet1'", "it knows ", "resnet18", known), backbone="resnet1")
     refuse(tmp_path, extract, ("backbone is '[a'", known), backbone="[a")
-    refuse(tmp_path, extract, ("Invalid pretrained tag", "--weights"), backbone="resnet18.nobody", weights="")
+    refuse(
+        tmp_path, extract, ("Invalid pretrained tag", "--weights"), backbone="resnet18.nobody", weights=None
+    )
     monkeypatch.setitem(sys.modules, "timm", None)  # what an import of it then fails at
     refuse(tmp_path, extract, ("timm", "is not installed: pip install timm"))
     assert not (tmp_path / "features").exists()
