@@ -153,9 +153,9 @@ def rules(config: Config, script: str, choices: Choices) -> Iterator[tuple[str, 
     yield "crop_padding", config.crop_padding < config.img_size, f"below img_size ({config.img_size})"
     # Below 33 pixels one position is left at the end: a last batch of one image has then no variance, and
     # torch's bf16 convolutions of stride 2 (2.14, CPU) read memory that is not theirs.
-    no_network = "stem" not in used or config.features or config.losses
-    large = no_network or config.stem == "small" or config.img_size >= 48
-    yield "img_size", bool(large), "at least 48 with --stem imagenet"
+    no_network = any(getattr(config, name) for name in {"features", "losses"} & used)
+    small = config.stem == "imagenet" and config.img_size < 48
+    yield "img_size", "stem" not in used or no_network or not small, "at least 48 with --stem imagenet"
     for name in ("milestones", "rotation_milestones"):
         epochs = getattr(config, name)
         ascending = list(epochs) == sorted(set(epochs)) and all(epoch > 0 for epoch in epochs)

@@ -29,6 +29,9 @@ ARGUMENTS = [
     ("main.py digits --dataset imagenet", "dataset is 'imagenet': it must be one of cifar10"),
     ("main.py digits --seed", "--seed: expected one argument"),
     ("rotation.py digits --stem imagenet", "img_size is 16: it must be at least 48 with --stem imagenet"),
+    ("rotation.py digits --stem imagenet --losses x --features x", "img_size is 16"),  # no effect there
+    ("make_batches.py digits --stem imagenet --features x", "img_size is 16"),
+    ("main.py digits --stem imagenet --losses x", "img_size is 16"),
     ("main.py digits --cycles 11", "cycles is 11: it must be at most num_batches (4)"),
     ("main.py digits --milestones 20 10", "milestones is (20, 10)"),
     ("main.py digits --milestones 0", "milestones is (0,)"),
