@@ -14,7 +14,7 @@
 # Seeds are the outer loop: stopped after a seed, the study is whole. The same command resumes interrupted
 # runs; main.py says of a finished one that there is nothing to do, and refuses one of other images or features.
 # What is kept of finished runs is study/features/runs.tar.gz. To draw them with others, unpack it first, in the
-# project's folder, and leave out --seeds and --arms that it has.
+# project's folder, and give the --seeds or --arms that it lacks.
 #
 # Written before the runs. Measured is the test accuracy of the last epoch, at the last number of labels and as
 # AULC, in differences paired by seed with 95 % t intervals. A seed decides random draws and the order of
@@ -128,7 +128,8 @@ kept=study/features/runs.tar.gz
 [[ ! -f $kept ]] || tar -xf "$kept" -C "$stage"
 for run in "${finished[@]}"; do
     mkdir -p "$stage/$run"
-    cp "$run"/{config.json,cycles.csv} "$stage/$run"
+    cp "$run/cycles.csv" "$stage/$run"
+    sed 's|"data_dir": ".*"|"data_dir": "IMAGES"|' "$run/config.json" >"$stage/$run/config.json"
 done
 if [[ -d $stage/runs ]]; then
     (cd "$stage" && find runs -type f | LC_ALL=C sort) >"$stage/names"
