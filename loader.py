@@ -83,7 +83,7 @@ def load_images(
         key = key_rule(config, split)
         images = Images(
             pixels, targets, ids, classes, device, streams, key, labels_known, features=origin,
-            of_files=isinstance(source, list), mapped=data.base if isinstance(data, np.memmap) else None,
+            of_files=isinstance(source, list), mapped=data if isinstance(data, np.memmap) else None,
         )  # fmt: skip
         if not labels_known:
             find_copies(images)

@@ -114,7 +114,7 @@ def select(array: np.ndarray, at: np.ndarray, memory_limit: int) -> np.ndarray:
     return out
 
 
-def let_go(array: np.ndarray) -> None:
+def let_go(array: np.ndarray | None) -> None:
     """Keep nothing of an array that is mapped from a file in the memory of this process. The system keeps it
     in what it has to spare, and brings back what is looked at."""
     if isinstance(array, np.memmap):

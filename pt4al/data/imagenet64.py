@@ -133,8 +133,9 @@ class Values:
         _, self.shape, self.kind, self.fortran, self.raw = state
 
     def array(self) -> np.ndarray:
-        raw = self.raw.encode("latin1") if isinstance(self.raw, str) else self.raw  # str: of Python 2
-        return np.frombuffer(raw, self.kind.dtype).reshape(self.shape, order="F" if self.fortran else "C")
+        return np.frombuffer(as_bytes(self.raw), self.kind.dtype).reshape(
+            self.shape, order="F" if self.fortran else "C"
+        )
 
 
 def from_buffer(raw: bytes, kind: Kind, shape: tuple[int, ...], order: str) -> Values:
@@ -146,7 +147,12 @@ def from_buffer(raw: bytes, kind: Kind, shape: tuple[int, ...], order: str) -> V
 
 def scalar(kind: Kind, raw: bytes | str) -> int | float:
     """In place of numpy's function of that name: one number."""
-    return np.frombuffer(raw.encode("latin1") if isinstance(raw, str) else raw, kind.dtype)[0].item()
+    return np.frombuffer(as_bytes(raw), kind.dtype)[0].item()
+
+
+def as_bytes(raw: bytes | str) -> bytes:
+    """Python 2 wrote bytes as its text."""
+    return raw.encode("latin1") if isinstance(raw, str) else raw
 
 
 def encode(text: str, encoding: str) -> bytes:

@@ -1,16 +1,17 @@
 """One split of a data set in memory."""
 
 import hashlib
-import mmap
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from pt4al.data.decoding import let_go
 from pt4al.data.ids import by_last_three
 
 AHEAD = 2  # parts of a stream that are on their way while one is worked on
@@ -48,7 +49,7 @@ class Images:
         drawn: positions of the images that are drawn to test by.
         features: what made the features, in words; empty where there are pixels.
         of_files: whether each image is a file, which may change from run to run.
-        mapped: the file that pixels are mapped from, if any.
+        mapped: the array that is mapped from a file, if pixels are.
     """
 
     pixels: Tensor
@@ -63,7 +64,7 @@ class Images:
     drawn: tuple[int, ...] = ()
     features: str = ""
     of_files: bool = False
-    mapped: mmap.mmap | None = None
+    mapped: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -112,7 +113,7 @@ class Images:
         """Gather images in host memory and send them to the device on a stream of their own; the
         event tells when they are there."""
         images = torch.from_numpy(self.pixels.numpy()[positions.numpy()])
-        self.let_go()
+        let_go(self.mapped)
         if copy_stream is None:
             return images, None
         with torch.cuda.stream(copy_stream):
@@ -127,13 +128,7 @@ class Images:
         memory."""
         for part in self.pixels.split(1000):
             yield part
-            self.let_go()
-
-    def let_go(self) -> None:
-        """Keep nothing of a mapped file in the memory of this process. The system keeps it in what it has to
-        spare, and brings back what is looked at."""
-        if self.mapped is not None:
-            self.mapped.madvise(mmap.MADV_DONTNEED)
+            let_go(self.mapped)
 
     def fingerprint(self) -> str:
         """SHA-256 over pixels, the keys of the ids, and, where they are known, labels and class names: equal
