@@ -67,6 +67,7 @@ def main() -> None:
     if not options.folder.exists():
         measured("make the parts", lambda: write_parts(options.folder, options.images))
     pool, test = measured("read the parts twice, write one file", lambda: load_images(config, device))
+    print(f"{f'({len(pool):,} images in the pool, {len(test):,} to test)':<42}")
     measured("mean and deviation of the channels", lambda: channel_statistics(pool))
     measured("hash of the data", pool.fingerprint)
     measured("images that are in the test set, too", lambda: pool.pixel_hashes() & test.pixel_hashes())
