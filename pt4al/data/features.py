@@ -6,12 +6,14 @@ made_from.json        what utils/extract_features.py made them from; rows of oth
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.lib import format as npy
+from torch import Tensor
 
 from pt4al.base import processes
 from pt4al.base.console import UserError
@@ -189,3 +191,46 @@ def shape_of(path: Path) -> tuple[int, int, int]:
         how = "cut short" if size < expected else "too long"
         raise UserError(f"{path} is {how}: {size:,} bytes, where {told} takes {expected:,}; make it again")
     return shape[0], shape[1], offset
+
+
+class Rows:
+    """Standardized features of some images, (n, d), made when they are read: a copy of a pool's would take as
+    much memory as the pool. Of what a tensor can do it has what the strategies ask for.
+
+    Args:
+        source: float32 (m, d), on any device.
+        positions: int64 (n,), the rows of `source` that are meant.
+        normalize: float32 (b, d) -> (b, d).
+    """
+
+    dtype = torch.float32
+
+    def __init__(self, source: Tensor, positions: Tensor, normalize: Callable[[Tensor], Tensor]) -> None:
+        self.source, self.positions, self.normalize = source, positions, normalize
+        self.shape = torch.Size([len(positions), source.shape[1]])
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, which: Tensor | slice) -> "Tensor | Rows":
+        """(d,) of a number, int64 (); other Rows of a slice."""
+        if isinstance(which, slice):
+            return Rows(self.source, self.positions[which], self.normalize)
+        return self.index_select(0, which.view(1))[0]
+
+    def index_select(self, _: int, rows: Tensor) -> Tensor:
+        """float32 (b, d) in host memory, of int64 (b,)."""
+        at = self.positions[rows].to(self.source.device)
+        return self.normalize(self.source.index_select(0, at)).cpu()
+
+    def split(self, size: int) -> Iterator[Tensor]:
+        """All rows in order, `size` at a time."""
+        for rows in torch.arange(len(self)).split(size):
+            yield self.index_select(0, rows)
+
+    def mean(self, _: int) -> Tensor:
+        """(d,), summed up in float64."""
+        total = torch.zeros(self.shape[1], dtype=torch.float64)
+        for part in self.split(1000):
+            total += part.double().sum(0)
+        return (total / len(self)).float()

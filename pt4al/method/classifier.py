@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from config import Config
 from pt4al.base import processes
 from pt4al.base.processes import choose_precision
+from pt4al.data.features import Rows
 from pt4al.data.images import Images
 from pt4al.data.transforms import crop_and_flip, normalization, normalizer
 from pt4al.train.network import describe, fresh_network
@@ -86,14 +87,11 @@ class Classification:
 
         return score(net, images, positions, forward, len(images.classes), self.config, precision)
 
-    def logits_and_features(self, net: nn.Module, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def logits_and_features(self, net: nn.Module, positions: Tensor) -> tuple[Tensor, Tensor | Rows]:
         """float32 (n, classes) and (n, d) of pool images, d numbers being the input of the last
         layer; as `logits`, by one pass."""
-        if self.pool.are_features:  # in one copy, as they may fill half of the memory
-            rows = self.pool.rows(positions)
-            for part in rows.split(1000):
-                part.copy_(self.normalize(part.to(self.pool.device)))
-            return self.logits(net, self.pool, positions), rows
+        if self.pool.are_features:
+            return self.logits(net, self.pool, positions), Rows(self.pool.pixels, positions, self.normalize)
         classes = len(self.pool.classes)
 
         def forward(net: nn.Module, batch: Tensor, _: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Points that cover a space: what the strategies coreset, badge and typiclust rest on.
 
-Pure functions of float tensors in host memory; they know nothing of images, networks or queries.
+Pure functions of float tensors in host memory, or of `Rows` in the place of one; they know nothing of images,
+networks or queries.
 """
 
 import warnings
@@ -9,12 +10,14 @@ from collections import deque
 import torch
 from torch import Tensor
 
+from pt4al.data.features import Rows
+
 ACTIVE = 2048  # points that are compared with all centers at a time
 BLOCK = 256  # centers that are compared with at a time
 STEP = 32  # picks that are, by points that come late
 
 
-def gather(points: Tensor, rows: Tensor) -> Tensor:
+def gather(points: Tensor | Rows, rows: Tensor) -> Tensor:
     """points[rows], (s, d), filled up with copies of points[0] to a multiple of 16.
 
     BLAS (MKL) rounds the products of the last rows, those beyond a multiple of 4, in another way.
@@ -27,7 +30,7 @@ def gather(points: Tensor, rows: Tensor) -> Tensor:
 # --- coreset
 
 
-def k_centers(points: Tensor, centers: Tensor, k: int) -> Tensor:
+def k_centers(points: Tensor | Rows, centers: Tensor | Rows, k: int) -> Tensor:
     """k times the point that is farthest from the nearest center, which then is a center too.
 
     Without centers the first pick is the point nearest to the mean. Ties go to the earlier point.
@@ -49,7 +52,7 @@ def k_centers(points: Tensor, centers: Tensor, k: int) -> Tensor:
     n, d = points.shape
     mean = points.mean(0)  # off the origin, distances from inner products lose digits
     squares = torch.cat([(part - mean).square().sum(1) for part in points.split(ACTIVE)])
-    centers = centers - mean
+    centers = torch.cat([part - mean for part in centers.split(ACTIVE)])
     labeled = blocks(centers, centers.square().sum(1), BLOCK)
     nearest = torch.full((n,), torch.inf)  # -inf where picked
     seen = torch.zeros(n, dtype=torch.int64)  # with how many of the blocks `nearest` is up to date
@@ -116,7 +119,7 @@ def from_one(points: Tensor, squares: Tensor, center: Tensor, center_square: Ten
 # --- badge
 
 
-def spread_outer_products(a: Tensor, h: Tensor, k: int, generator: torch.Generator) -> Tensor:
+def spread_outer_products(a: Tensor, h: Tensor | Rows, k: int, generator: torch.Generator) -> Tensor:
     """k-means++ seeding (Arthur and Vassilvitskii 2007) of the n points `a[i] outer h[i]`.
 
     The first pick is the longest; each later one is drawn with a probability proportional to its
@@ -134,9 +137,9 @@ def spread_outer_products(a: Tensor, h: Tensor, k: int, generator: torch.Generat
 
     Returns:
         int64 (k,). Time O(n * (c + d) * k) at worst, O((n * c + r * d) * k) with r points read a pick;
-        memory O(n) and n / 4 points at most.
+        memory O(n) and 2,048 points.
     """
-    lengths = torch.linalg.vector_norm(h, dim=1).double()
+    lengths = torch.cat([torch.linalg.vector_norm(part, dim=1) for part in h.split(ACTIVE)]).double()
     squares = a.square().sum(1) * lengths.square()
     nearest = torch.full_like(squares, torch.inf)
     taken = torch.zeros(len(h), dtype=torch.bool)
@@ -148,8 +151,8 @@ def spread_outer_products(a: Tensor, h: Tensor, k: int, generator: torch.Generat
         inner, sums = a @ a[i], squares + squares[i]
         least = sums - (inner.abs() * lengths).mul_(2 * slack * lengths[i])
         rows = (~(least >= nearest)).nonzero()[:, 0]  # the others are no nearer, whatever their h
-        many = len(rows) > len(h) // 4  # to gather them takes as long as to read all
-        products = (h @ h[i])[rows] if many else (gather(h, rows) @ h[i])[: len(rows)]
+        pick, parts = h[i], rows.split(ACTIVE)
+        products = torch.cat([(gather(h, part) @ pick)[: len(part)] for part in parts])
         distances = (sums[rows] - 2 * (inner[rows] * products)).clamp_(min=0)
         nearest[rows] = torch.minimum(nearest[rows], distances)
         nearest.masked_fill_(taken, 0)

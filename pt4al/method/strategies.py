@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pt4al.data.features import Rows
 from pt4al.method.diversity import k_centers, kmeans, spread_outer_products, typical_points
 
 
@@ -23,15 +24,15 @@ class Query:
     Attributes:
         logits: float32 (n, classes) of the candidates by the current classifier.
         features: float32 (n, d), the input of the network's last layer: of the classifier, or of the
-            pretext network.
-        labeled_features: float32 (m, d), the same of the m images that are labeled already.
+            pretext network. With --features those of the classifier are `Rows`, made when they are read.
+        labeled_features: (m, d), the same of the m images that are labeled already.
         k: how many to choose, n at most.
         generator: the only source of randomness.
     """
 
     logits: Tensor
-    features: Tensor
-    labeled_features: Tensor
+    features: Tensor | Rows
+    labeled_features: Tensor | Rows
     k: int
     generator: torch.Generator
 

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from queries import pick, query, quick, random_query, source
 from torch import Tensor
 
+from pt4al.data.features import Rows
+from pt4al.data.transforms import column_statistics, normalizer
 from pt4al.method import diversity
 from pt4al.method.diversity import draw, k_centers, kmeans, spread_outer_products, typical_points
 from pt4al.method.strategies import STRATEGIES, Query
@@ -17,6 +19,32 @@ from pt4al.method.strategies import STRATEGIES, Query
 def column(*values: float) -> Tensor:
     """Points on a line, (n, 1)."""
     return torch.tensor(values, dtype=torch.float32)[:, None]
+
+
+# --- features that are standardized when they are read
+
+
+@quick
+@given(st.sampled_from(["coreset", "badge"]), st.integers(1, 80), st.integers(0, 40), st.integers(0, 9))
+def test_standardized_rows_are_chosen_as_a_standardized_copy_is(name: str, n: int, m: int, seed: int):
+    asked = random_query(n, n, seed=seed, m=m)
+    raw = 5 + 3 * torch.cat([asked.features, asked.labeled_features])
+    normalize = normalizer(*column_statistics(raw), raw.device)
+    rows = Rows(raw.flip(0), torch.arange(n + m).flip(0), normalize)
+    copy = replace(asked, features=normalize(raw[:n]), labeled_features=normalize(raw[n:]))
+    lazy = replace(asked, features=rows[:n], labeled_features=rows[n:], generator=source(seed))
+    assert STRATEGIES[name].pick(lazy).equal(STRATEGIES[name].pick(copy))
+
+
+@pytest.mark.parametrize("name", ["coreset", "badge"])
+def test_no_more_than_2048_rows_are_standardized_at_a_time(name: str, monkeypatch: pytest.MonkeyPatch):
+    asked, reads = random_query(9000, 300, m=3000), []
+    read = Rows.index_select
+    monkeypatch.setattr(Rows, "index_select", lambda self, _, at: reads.append(len(at)) or read(self, _, at))
+    rows = Rows(torch.cat([asked.features, asked.labeled_features]), torch.arange(12000), torch.clone)
+    lazy = replace(asked, features=rows[:9000], labeled_features=rows[9000:], generator=source())
+    assert STRATEGIES[name].pick(lazy).equal(STRATEGIES[name].pick(asked))
+    assert 9000 <= sum(reads) and max(reads) <= 2048
 
 
 # --- coreset
