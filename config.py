@@ -64,11 +64,11 @@ class Config:
         Mean and standard deviation of the channels. cifar10: those of CIFAR-10, whatever is read
         (released code). computed: from the training images. auto: cifar10 for CIFAR-10, else computed.""")
     imbalance: float = option(1.0, ALL, least=1, most=10**6, text="""
-        Above 1: classes of the pool are cut, by seed, the most to 1/imbalance of what the largest has; those
-        that have no more stay. 1: the pool as it is.""")
+        Above 1: classes of the pool lose images, drawn by seed, until the smallest has 1/imbalance of what
+        the largest has; a class that has no more keeps all. 1: the pool as it is.""")
     imbalance_kind: Literal["exponential", "step"] = option("exponential", ALL, text="""
-        Which are cut by imbalance. exponential: each more than the one before it, a long tail (Cui et al.
-        2019). step: every other one, beginning with the first, all alike (TA-VAAL).""")
+        Which classes lose images by imbalance. exponential: each more than the one before it, a long tail
+        (Cui et al. 2019). step: every other one, beginning with the first, all alike (TA-VAAL).""")
     resident_share: float = option(0.5, ALL, how=True, least=0, most=10**6, text="""
         Share of the device's memory that images may fill. More of them stay on the host, in a
         memory-mapped file, and are streamed. 0: always stream (ours).""")
@@ -90,7 +90,7 @@ class Config:
         Channels of its first stage (paper: 64). Arithmetic grows with the square of the width.""")
     stem: Literal["small", "imagenet"] = option("small", STEPS, text="""
         Its first layers. small: a 3x3 convolution, for 32 to 64 pixels (released code). imagenet: a 7x7
-        convolution of stride 2 and a max pooling, for 128 pixels and more (48 or more are needed), at a
+        convolution of stride 2 and a max pooling, for 96 pixels and more (48 or more are needed), at a
         fifteenth of the arithmetic (He et al. 2016).""")
 
     features: str = option("", CLASSIFIER, how=True, text="""
@@ -230,9 +230,11 @@ DIGITS = replace(
     eval_every=5,
 )
 # The paper names Caltech-101 and ImageNet at 64 pixels, and no source has its settings for them: these are
-# ours. They scale those of CIFAR-10: the crop moves by an eighth of the side, and the learning rate falls
-# at four fifths of the epochs. A fifth of a batch of Caltech-101 is some 139 labels, one or two of a class:
-# 1,280 images per epoch make ten steps, as 200 epochs of two would train nothing.
+# ours. Optimizer and pretext task are those of CIFAR-10, the crop moves by an eighth of the side as there,
+# and the learning rate falls at four fifths of the epochs.
+# Caltech-101's pictures are some 300 pixels wide: 224, and the stem that networks for this size have. A fifth
+# of a batch is some 139 labels, one or two of a class: 1,280 images per epoch make ten steps, as 200 epochs
+# of two steps would train nothing. Such an epoch is short, so every tenth is tested.
 CALTECH101 = replace(
     CIFAR10,
     dataset="caltech101",
@@ -242,7 +244,8 @@ CALTECH101 = replace(
     min_epoch_images=1280,
     eval_every=10,
 )
-# A fifth of a batch of ImageNet is 25,623 labels: 50 epochs of them are 10,000 steps.
+# A fifth of a batch of ImageNet is 25,623 labels: 50 epochs of them are 10,000 steps (those of CIFAR-10's
+# cycles: 1,600 to 15,800). The stem is that of CIFAR-10, as the released code has no other.
 IMAGENET64 = replace(
     CIFAR10, dataset="imagenet64", img_size=64, crop_padding=8, epochs=50, milestones=(40,), eval_every=5
 )

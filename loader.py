@@ -440,6 +440,8 @@ def read_imagenet64(config: Config, split: str) -> Split:
     """ImageNet at 64 pixels (Chrabaszcz et al. 2017): 1,281,167 images, with their 50,000 to validate by as
     the test set."""
     paths = imagenet64.find_parts(Path(config.data_dir), split)
+    if split == "train":  # that the test set is not there is better known before days of training
+        imagenet64.find_parts(Path(config.data_dir), "test")
     labels = [imagenet64.read_labels(path) for path in paths]
 
     def read() -> Iterator[np.ndarray]:
@@ -447,6 +449,8 @@ def read_imagenet64(config: Config, split: str) -> Split:
             yield imagenet64.read_pixels(path, len(of_part))
 
     every = np.concatenate(labels)
+    if len(every) != (official := {"train": 1_281_167, "test": 50_000}[split]):
+        processes.say(f"warning: {paths[0].name} ... hold {len(every):,} images, not {official:,}")
     names = [f"{label + 1}/{i}.png" for i, label in enumerate(every)]
     classes = [str(i + 1) for i in range(imagenet64.CLASSES)]
     return Split(Parts((len(every), imagenet64.SIZE, imagenet64.SIZE, 3), read), every, names, classes)

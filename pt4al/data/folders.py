@@ -79,7 +79,10 @@ def unpacked(data_dir: str, name: str, folders: tuple[str, ...], archive: str) -
     places = [Path(data_dir, folder, name) for folder in folders]
     found = {path.resolve(): path for path in reversed(places) if path.exists()}
     if not found:
-        raise UserError(f"{places[0]} does not exist: unpack {archive}, in {data_dir}")
+        below = " or ".join(folder for folder in folders if folder != ".")
+        raise UserError(
+            f"no {name} in {data_dir}, nor in its folder {below}: unpack {archive}, in {data_dir}"
+        )
     if len(found) > 1:
         raise UserError(f"{' and '.join(map(str, found.values()))} are both there: move one away")
     return next(iter(found.values()))

@@ -91,6 +91,8 @@ def read(path: Path, name: str) -> np.ndarray:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise  # no permission, a disk that fails
         reason = (str(error).strip() or type(error).__name__).split("\n")[0][:120]
+        if isinstance(error, MemoryError):
+            reason = "it asks for more memory than there is"
         raise UserError(f"{path} is no part of ImageNet at 64 pixels, or cut short: {reason}") from None
 
 

@@ -17,7 +17,7 @@ from pt4al.base.files import read_json, read_lines, sha256_of
 from pt4al.data.ids import by_last_three
 from pt4al.data.images import Images
 from pt4al.run.pictures import difference
-from pt4al.run.record import Record, check_record
+from pt4al.run.record import Record, check_record, other_value
 from pt4al.train.seeding import generator
 
 
@@ -152,15 +152,11 @@ def read_note(path: Path) -> tuple[Record, dict[str, str]]:
 
 
 def check_origin(config: Config, record: Record, folder: Path) -> None:
-    """Raise a UserError where batches were made with another seed, order, cut or reading of colors
+    """Raise a UserError where batches were made with another seed, order, cut, pool or reading of colors
     than `config` says (batches of a loss file know less: only what they know is compared)."""
-    for name in ("sort", "num_batches", "channel_order", "seed"):
-        was, now = record["parameters"].get(name), getattr(config, name)
-        if was is not None and was != now:
-            raise UserError(
-                f"{folder} was made with {name} {was}, not {now}: give --{name.replace('_', '-')} {was}, "
-                "or make other batches under another --experiment"
-            )
+    names = ("sort", "num_batches", "channel_order", "seed", "imbalance", "imbalance_kind")
+    if told := other_value(record["parameters"], {name: getattr(config, name) for name in names}):
+        raise UserError(f"{folder} was made with {told}, or make other batches under another --experiment")
 
 
 def check_pretext_of(record: Record, folder: Path, config: Config) -> None:

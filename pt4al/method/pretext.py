@@ -127,12 +127,14 @@ def load_pretext(config: Config, pool: Images) -> Pretext:
     path = find_pretext(config)
     mean, std = normalization(config, pool)
     net = fresh_network(config, ROTATIONS, 0, pool.device)
+    description = describe(config, pool, ROTATIONS, mean, std)
+
+    def explain(checkpoint: dict[str, Any]) -> str:
+        check_weights_record(config, checkpoint, path)  # a forgotten flag makes other images, too
+        return changes(config, {"data": checkpoint["data"]}, description, {"data": pool}, "rotation.py")
+
     with hashed(path) as digest:
-        description = describe(config, pool, ROTATIONS, mean, std)
-        checkpoint = load_weights(
-            path, net, description,
-            lambda was: changes(config, {"data": was}, description, {"data": pool}, "rotation.py"),
-        )  # fmt: skip
+        checkpoint = load_weights(path, net, description, explain)
     check_weights_record(config, checkpoint, path)
     constants = checkpoint.get("mean", mean), checkpoint.get("std", std)
     if "mean" not in checkpoint and config.normalization == "auto" and config.dataset != "cifar10":

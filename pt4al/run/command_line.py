@@ -111,6 +111,8 @@ def how_to_read(f: Field) -> dict[str, Any]:
             return kind(text)
         except ValueError:
             number = "a whole number" if kind is int else "a number"
+            if get_origin(f.type) is tuple:
+                number = "whole numbers with blanks between them"
             raise UserError(f"{f.name} is {text!r}: it must be {number}") from None
 
     return {"type": read, "nargs": "*" if get_origin(f.type) is tuple else None}
@@ -172,6 +174,8 @@ def rules(config: Config, script: str, choices: Choices) -> Iterator[tuple[str, 
         config.imbalance == 1 or not unlabeled,
         "1, as nobody knows the classes of the images yet",
     )
+    kind = config.imbalance_kind
+    yield "imbalance", config.imbalance > 1 or kind == "exponential", f"above 1 with --imbalance-kind {kind}"
     yield "test_labels", config.test_labels == 0 or unlabeled, "0 unless --dataset is unlabeled"
     yield "data_dir", not {*config.data_dir} & {*"\n\r\0"}, "without line ends"
     for name in ("experiment", "run_name"):

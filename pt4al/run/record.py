@@ -29,6 +29,8 @@ Record = dict[str, Any]
 # Digests cover them; hashes of files may differ in line ends only.
 NOT_COMPARED = {"batches_made_from", "pretext_made_from", "files", "large_jpegs"}
 HOW = {f.name for f in fields(Config) if f.metadata["how"]}
+# With another value of these the images are others, too.
+OF_IMAGES = ("dataset", "img_size", "resize", "channel_order", "imbalance", "imbalance_kind")
 
 
 def make_record(config: Config, script: str, run: str, inputs: dict[str, Any]) -> Record:
@@ -100,8 +102,10 @@ def compare(
         for name in sorted(set(was) | set(now))
         if was.get(name) != now.get(name) and name not in left_out
     ]
-    if images:
+    of_images = any(was.get(name) != now.get(name) for name in OF_IMAGES)
+    if images or of_images:
         differences = [x for x in differences if not x.startswith(("data ", "test_data "))]
+    if images and not of_images:
         more = f"; other parameters too: {', '.join(differences)}" if differences else ""
         raise UserError(f"{where} {images}{more}")
     if differences:
@@ -109,6 +113,14 @@ def compare(
             f"{where} was made with other parameters: {', '.join(differences)}. "
             f"Give the same ones to resume, --restart to start over, or {instead} for another folder"
         )
+
+
+def other_value(was: dict[str, Any], now: dict[str, Any]) -> str:
+    """The first option of `now` that had another value, in words; empty: none."""
+    for name, value in now.items():
+        if was.get(name) is not None and was[name] != value:
+            return f"{name} {was[name]}, not {value}: give --{name.replace('_', '-')} {was[name]}"
+    return ""
 
 
 def cycles_of(content: dict[str, Any]) -> int:

@@ -15,7 +15,7 @@ from models import LinearClassifier, build
 from pt4al.base.console import UserError
 from pt4al.base.files import load_checkpoint
 from pt4al.data.images import Images
-from pt4al.run.record import VERSION, check_record, shorten
+from pt4al.run.record import VERSION, check_record, other_value, shorten
 from pt4al.run.state import State
 from pt4al.train.seeding import derive_seed
 
@@ -50,7 +50,10 @@ def describe(
 
 
 def load_weights(
-    path: Path, net: nn.Module, description: dict[str, Any], explain: Callable[[str], str] = lambda _: ""
+    path: Path,
+    net: nn.Module,
+    description: dict[str, Any],
+    explain: Callable[[dict[str, Any]], str] = lambda _: "",
 ) -> dict[str, Any]:
     """Load a checkpoint's weights into a network and return the checkpoint, if it fits what we
     expect of it.
@@ -59,7 +62,7 @@ def load_weights(
     may begin with `module.`. For them the shapes alone are compared.
 
     Args:
-        explain: given the hash of other data, says how they differ from ours, if that is known.
+        explain: given a checkpoint of other data, says how they differ from ours, if that is known.
 
     Raises:
         UserError: other shapes, or made from other data or with another reading of them.
@@ -79,11 +82,11 @@ def load_weights(
     for name in ("num_classes", "depth", "width", "stem", "img_size", "channel_order", "dataset", "data"):
         found, wanted = checkpoint.get(name), description[name]
         if name in checkpoint and (type(found) is not type(wanted) or found != wanted):
-            if name == "data" and (told := explain(found)):
+            if name == "data" and (told := explain(checkpoint)):
                 raise UserError(f"{path} {told}")
+            other = "other data" if name == "data" else f"another {name}"
             raise UserError(
-                f"{path} was made with another {name} ({shorten(found)}, not {shorten(wanted)}): "
-                "make it again"
+                f"{path} was made with {other} ({shorten(found)}, not {shorten(wanted)}): make it again"
             )
     weights = {name.removeprefix("module."): value for name, value in checkpoint["net"].items()}
     for name, value in weights.items():
@@ -110,20 +113,18 @@ def load_weights(
 
 
 def check_weights_record(config: Config, checkpoint: dict[str, Any], path: Path) -> None:
-    """Refuse weights that a run of another seed made. The released code's have no record: they are
-    taken as they are.
+    """Refuse weights that were made with another seed, or from another cut of the images. The released
+    code's have no record: they are taken as they are.
 
     Raises:
-        UserError: the seeds differ, or the record is none of ours.
+        UserError: one of them differs, or the record is none of ours.
     """
     if "record" not in checkpoint:
         return
-    seed = check_record(checkpoint["record"], path)["parameters"].get("seed")
-    if seed != config.seed:
-        raise UserError(
-            f"{path} was made with seed {seed}, not {config.seed}: give --seed {seed}, or another "
-            "--experiment"
-        )
+    was = check_record(checkpoint["record"], path)["parameters"]
+    names = ("seed", "imbalance", "imbalance_kind", "resize")
+    if told := other_value(was, {name: getattr(config, name) for name in names}):
+        raise UserError(f"{path} was made with {told}, or another --experiment")
 
 
 def fold_batchnorm(net: nn.Module) -> nn.Module:

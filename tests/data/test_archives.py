@@ -17,6 +17,7 @@ from shell import differences, load_program, one_error, rows, run
 from config import PRESETS, Config
 from loader import load_images, read_split
 from pt4al.base.console import UserError
+from pt4al.data import imagenet64
 from pt4al.data.decoding import Parts, resize_all
 from pt4al.data.images import Images
 
@@ -83,7 +84,7 @@ def test_caltech_is_found_where_it_is_unpacked(tmp_path: Path, caltech_data: Pat
 def test_what_is_no_caltech_is_said(tmp_path: Path, capsys: pytest.CaptureFixture):
     config = Config(dataset="caltech101", data_dir=str(tmp_path / "data"))
     with pytest.raises(
-        UserError, match=r"data/caltech101/101_ObjectCategories does not exist: unpack .*zip of"
+        UserError, match=r"no 101_\w+ in .*data, nor in its folder caltech101 or caltech-101: unpack .*zip of"
     ):
         read_split(config, "train")
     root = caltech(tmp_path / "data/caltech101", [*CLASSES[:3], "accordion", "stray"])
@@ -152,7 +153,7 @@ def annotate(root: Path, change: Callable[[list[str]], list[str]]) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda root: (root / "val/val_annotations.txt").unlink(), r"val_annotations.txt does not exist: unpack"),
+        (lambda root: (root / "val/val_annotations.txt").unlink(), r"no val/val_annotations.txt in .*: unpack"),
         (lambda root: (root / "val/images/val_3.JPEG").unlink(), r"line 4: no picture val_3.JPEG in .*val/images"),
         (lambda root: shutil.rmtree(root / "train" / WNIDS[1]), r"line 2: no class 'n01443537'"),
         (lambda root: (root / "val/val_annotations.txt").write_text("val_0.JPEG\n"), r"line 1: no class ''"),
@@ -332,6 +333,24 @@ def test_parts_that_are_none_are_named(tmp_path: Path, kind: str):
     if kind == "a pickle that runs code":  # as it would
         pickle.loads(damaged.read_bytes())
         assert ran.exists()
+
+
+def test_a_test_set_that_lacks_is_named_before_training(tmp_path: Path, capsys: pytest.CaptureFixture):
+    config = Config(dataset="imagenet64", data_dir=str(downsampled(tmp_path)))
+    read_split(config, "train")
+    assert "train_data_batch_1 ... hold 32 images, not 1,281,167" in capsys.readouterr().out
+    (tmp_path / "val_data").unlink()
+    with pytest.raises(UserError, match="val_data is not there"):
+        read_split(config, "train")
+
+
+def test_a_part_that_memory_cannot_hold_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(imagenet64, "read_pickle", full)
+    with pytest.raises(UserError, match="train_data_batch_1 .*: it asks for more memory than there is"):
+        read_split(Config(dataset="imagenet64", data_dir=str(downsampled(tmp_path))), "train")
 
 
 def test_objects_in_npz_are_refused(tmp_path: Path):

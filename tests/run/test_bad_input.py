@@ -35,6 +35,8 @@ ARGUMENTS = [
     ("main.py digits --cycles 11", "cycles is 11: it must be at most num_batches (4)"),
     ("main.py digits --milestones 20 10", "milestones is (20, 10)"),
     ("main.py digits --milestones 0", "milestones is (0,)"),
+    ("main.py digits --milestones 20,25", "milestones is '20,25': it must be whole numbers with blanks between"),
+    ("main.py digits --imbalance-kind step", "imbalance is 1.0: it must be above 1 with --imbalance-kind step"),
     ("main.py digits --lr nan", "lr is nan"),
     ("main.py digits --lr 0", "lr is 0.0"),
     ("main.py digits --lr -1", "-1"),

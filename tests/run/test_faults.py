@@ -266,6 +266,30 @@ def test_images_that_came_and_went_are_named(moved: Path, call: Call):
     refused(call(moved, "main.py", *flags), "main.py", "which ones is not known")
 
 
+@pytest.mark.parametrize(
+    ("script", "name", "was", "now"),
+    [
+        ("make_batches.py", "imbalance", "1.0", "5.0"),
+        ("main.py", "imbalance", "1.0", "5.0"),
+        ("make_batches.py", "resize", "crop", "squash"),
+    ],
+)
+def test_a_forgotten_flag_is_named_and_not_the_images_that_it_changes(
+    moved: Path, call: Call, script: str, name: str, was: str, now: str
+):
+    """With another value the pool is another, though no file is."""
+    status, error = call(moved, script, "--data-dir", "data", f"--{name}", now)
+    one_error(error, script, f"was made with {name} {was}, not {now}: give --{name} {was}")
+    assert status == 2 and "went" not in error
+
+
+def test_a_run_of_other_pixels_names_the_flag(moved: Path, call: Call):
+    for script, *flags in (["rotation.py"], ["main.py", *RANDOM_BASELINE]):
+        status, error = call(moved, script, "--data-dir", "data", "--img-size", "20", *flags)
+        one_error(error, script, "other parameters: img_size (was 16, now 20). Give the same")
+        assert status == 2 and "changed (" not in error
+
+
 def test_images_that_train_and_test_share_are_counted(moved: Path):
     for i in range(3):
         shutil.copy(moved / f"data/train/4/0{i}.png", moved / f"data/test/5/1{i}.png")
