@@ -43,7 +43,7 @@ from pt4al.run.run_folder import RunFolder
 
 def main() -> None:
     config = from_command_line(__doc__, dataset=READERS, strategy=STRATEGIES, first_pick=FIRST_PICKS)
-    device = processes.start(config)
+    device = processes.start(config, on_images=not config.features)
     pool, test = load_images(config, device, features=config.features)
     by_batch = config.candidates == "batch"
     needs_batches = by_batch or any(STRATEGIES[x].ordered for x in (config.first_pick, config.strategy))

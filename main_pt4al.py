@@ -33,7 +33,7 @@ from pt4al.run.run_folder import RunFolder
 
 def main() -> None:
     config = from_command_line(__doc__, dataset=READERS, strategy=STRATEGIES, first_pick=FIRST_PICKS)
-    device = processes.start(config)
+    device = processes.start(config, on_images=not config.features)
     pool, test = load_images(config, device, features=config.features)
     if config.first_pick == "interval":
         batches, made_from = find_batches(config, pool)

@@ -25,7 +25,7 @@ from pt4al.run.run_folder import RunFolder
 
 def main() -> None:
     config = from_command_line(__doc__, dataset=READERS, strategy=STRATEGIES, first_pick=FIRST_PICKS)
-    device = processes.start(config)
+    device = processes.start(config, on_images=not config.features)
     pool, test = load_images(config, device, features=config.features)
     with RunFolder(config, "whole_dataset.py", "whole-dataset") as run:
         learner = Learner(config, run, pool, test, cycles=1)

@@ -31,7 +31,7 @@ def main() -> None:
     Config.__getattribute__ = spy
     if os.environ.get("CONTROL"):  # a script that reads what it does not name
         start = processes.start
-        processes.start = lambda config, trains=True: start(config, trains=True)
+        processes.start = lambda config, **how: start(config, **{**how, "trains": True})
     del sys.argv[0]
     sys.argv[0] = str(ROOT / sys.argv[0])
     try:

@@ -128,8 +128,12 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if name != "float32" and has_bf16(device) else torch.float32
 
 
-def start(config: Config, trains: bool = True) -> torch.device:
+def start(config: Config, trains: bool = True, on_images: bool = True) -> torch.device:
     """Join the process group that torchrun describes, if any, and set what is global in torch.
+
+    Args:
+        trains: whether the script trains, in `config.precision`.
+        on_images: whether a network works on images, whose activations are large.
 
     Raises:
         UserError: the device is not there, or lacks the precision to train in.
@@ -140,7 +144,7 @@ def start(config: Config, trains: bool = True) -> torch.device:
     if config.threads:
         torch.set_num_threads(config.threads)
     if device.type == "cpu":
-        keep_freed_memory()
+        keep_freed_memory(2**25 if on_images else 2**20)
     torch.backends.cudnn.benchmark = not config.deterministic
     torch.backends.cudnn.allow_tf32 = False  # what ranks images is float32, not TF32's 10 bits
     if config.deterministic:
@@ -160,13 +164,14 @@ def start(config: Config, trains: bool = True) -> torch.device:
     return device
 
 
-def keep_freed_memory() -> None:
-    """Let glibc keep what is freed, in pieces of up to 32 MB. Given back to the system and fetched anew at
+def keep_freed_memory(most: int) -> None:
+    """Let glibc keep what is freed, in pieces of up to `most` bytes. Given back to the system and fetched anew at
     every step, activations cost a tenth of the time of training, and half of that of a large network's
-    scores. Other C libraries have no such call."""
+    scores. On features large pieces are few, and kept they would leave gaps of 200 MB. Other C libraries
+    have no such call."""
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, at most this
+        mallopt(-3, most)  # M_MMAP_THRESHOLD, 2**25 at most
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 

@@ -52,8 +52,8 @@ def k_centers(points: Tensor | Rows, centers: Tensor | Rows, k: int) -> Tensor:
     n, d = points.shape
     mean = points.mean(0)  # off the origin, distances from inner products lose digits
     squares = torch.cat([(part - mean).square().sum(1) for part in points.split(ACTIVE)])
-    centers = torch.cat([part - mean for part in centers.split(ACTIVE)])
-    labeled = blocks(centers, centers.square().sum(1), BLOCK)
+    centered = [part - mean for part in centers.split(BLOCK) if len(part)]
+    labeled = [(part, part.square().sum(1)) for part in centered]
     nearest = torch.full((n,), torch.inf)  # -inf where picked
     seen = torch.zeros(n, dtype=torch.int64)  # with how many of the blocks `nearest` is up to date
     picks, picked = torch.empty(k, dtype=torch.int64), torch.empty(k, d)
