@@ -14,6 +14,7 @@ from pt4al.data.features import Rows
 
 ACTIVE = 2048  # points that are compared with all centers at a time
 BLOCK = 256  # centers that are compared with at a time
+READ = 2**17  # numbers that are read at a time where many rows are: 512 KB stay in a core's cache
 STEP = 32  # picks that are, by points that come late
 
 
@@ -137,7 +138,7 @@ def spread_outer_products(a: Tensor, h: Tensor | Rows, k: int, generator: torch.
 
     Returns:
         int64 (k,). Time O(n * (c + d) * k) at worst, O((n * c + r * d) * k) with r points read a pick;
-        memory O(n) and 2,048 points.
+        memory O(n).
     """
     lengths = torch.cat([torch.linalg.vector_norm(part, dim=1) for part in h.split(ACTIVE)]).double()
     squares = a.square().sum(1) * lengths.square()
@@ -145,13 +146,14 @@ def spread_outer_products(a: Tensor, h: Tensor | Rows, k: int, generator: torch.
     taken = torch.zeros(len(h), dtype=torch.bool)
     picks = torch.empty(k, dtype=torch.int64)
     slack = 1 + 4 * h.shape[1] * torch.finfo(h.dtype).eps  # rounding of h @ h[i] and of lengths
+    step = min(ACTIVE, max(16, READ // h.shape[1] // 16 * 16))
     for j in range(k):
         i = picks[j] = draw(nearest, taken, generator) if j else squares.argmax()
         taken[i] = True
         inner, sums = a @ a[i], squares + squares[i]
         least = sums - (inner.abs() * lengths).mul_(2 * slack * lengths[i])
         rows = (~(least >= nearest)).nonzero()[:, 0]  # the others are no nearer, whatever their h
-        pick, parts = h[i], rows.split(ACTIVE)
+        pick, parts = h[i], rows.split(step)
         products = torch.cat([(gather(h, part) @ pick)[: len(part)] for part in parts])
         distances = (sums[rows] - 2 * (inner[rows] * products)).clamp_(min=0)
         nearest[rows] = torch.minimum(nearest[rows], distances)

@@ -36,7 +36,7 @@ METHODS = {
     "PT4AL, random order": "pt4al-shuffled",
     "PT4AL, easiest first": "pt4al-ascending",
     "PT4AL, interleaved": "interleaved",
-    "entropy, whole pool": "entropy",
+    "entropy sampling, whole pool": "entropy",
     "BADGE, whole pool": "badge",
     "Core-set, whole pool": "coreset",
     "TypiClust, whole pool": "typiclust",
@@ -215,7 +215,7 @@ def check(text: str) -> tuple[int, list[str]]:
     return count, wrong
 
 
-CELLS = {"README.md": 12, "docs/results.md": 170, "study/REPORT.md": 459}  # at least
+CELLS = {"README.md": 12, "docs/results.md": 195, "study/REPORT.md": 459}  # at least
 
 
 @pytest.mark.parametrize("page", TEXTS)
@@ -246,7 +246,7 @@ def test_a_digit_changed_in_a_table_is_found(page: str):
 
 def test_results_are_short():
     lines = TEXTS["docs/results.md"].splitlines()
-    assert len(lines) <= 190 and len(TEXTS["docs/results.md"].split()) <= 2300
+    assert len(lines) <= 200 and len(TEXTS["docs/results.md"].split()) <= 2450
     assert not [line for line in lines if len(line) > 110 and not line.startswith("|")]
 
 
