@@ -245,8 +245,8 @@ CALTECH101 = replace(
     eval_every=10,
 )
 # A fifth of a batch of ImageNet is 25,623 labels: 50 epochs of them are 10,000 steps (those of CIFAR-10's
-# cycles: 1,600 to 15,800). A test is 50,000 images, twice an epoch, so every fifth epoch is tested. The stem is
-# that of CIFAR-10, as the released code has no other.
+# cycles: 1,600 to 15,800). A test is 50,000 images, twice an epoch, so every fifth epoch is tested. The stem
+# is that of CIFAR-10, as the released code has no other.
 IMAGENET64 = replace(
     CIFAR10, dataset="imagenet64", img_size=64, crop_padding=8, epochs=50, milestones=(40,), eval_every=5
 )
