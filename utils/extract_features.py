@@ -27,7 +27,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ from pt4al.base.files import (
     write_json,
     write_lines,
 )
+from pt4al.base.threads import Threads, result
 from pt4al.data.decoding import (
     SHRUNK_TO,
     Parts,
@@ -258,7 +259,7 @@ def digests(images: Images, keys: list[str], config: Config) -> list[str]:
         return hashlib.sha256(data).digest()
 
     result = [hashlib.sha256() for _ in range(0, len(keys), BLOCK)]
-    with ThreadPoolExecutor(count_workers(config.threads, len(keys))) as pool:
+    with Threads(count_workers(config.threads, len(keys))) as pool:
         bar = tqdm(pool.map(one, range(len(keys))), "looking at images", len(keys), unit="img", leave=False,
                    disable=None)  # fmt: skip
         try:
@@ -286,14 +287,14 @@ def ahead(
     images: Images, blocks: list[range], backbone: Backbone, config: Config
 ) -> Iterator[list[Tensor | str]]:
     """What is read of each block, while the block before passes through the network."""
-    with ThreadPoolExecutor(count_workers(config.threads, BLOCK)) as pool:
+    with Threads(count_workers(config.threads, BLOCK)) as pool:
         coming: list[list[Future]] = []
         try:
             for i in range(len(blocks) + 1):
                 if i < len(blocks):
                     coming.append([pool.submit(read, images[j], backbone) for j in blocks[i]])
                 if i > 0:
-                    yield [future.result() for future in coming.pop(0)]
+                    yield [result(future) for future in coming.pop(0)]
         finally:  # a signal arrives here: the threads end with the image in hand
             pool.shutdown(cancel_futures=True)
 

@@ -2,10 +2,11 @@
 ours."""
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -67,7 +68,39 @@ def say(text: object) -> None:
 
 def on_signal(number: int, frame: object) -> None:
     ignore_signals()  # the first signal stops the run; a second must not cut the saving
-    raise Stopped(number)
+    if not Hold.depth:
+        raise Stopped(number)
+    Hold.arrived = number
+
+
+class Hold:
+    """State of `signals_held`: blocks that are being run, and the signal that arrived."""
+
+    depth = 0
+    arrived: int | None = None
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """Let a signal that arrives in the block stop the run at its end, if the main thread runs it."""
+    Hold.depth += 1
+    try:
+        yield
+    finally:
+        Hold.depth -= 1
+        if Hold.arrived is not None and not Hold.depth:
+            number, Hold.arrived = Hold.arrived, None
+            raise Stopped(number)
+
+
+def stop_again(dropped: Any) -> None:
+    """As sys.unraisablehook: Python drops what is raised in a destructor or a callback. The signal that was
+    answered there is answered again, a little later."""
+    if not isinstance(dropped.exc_value, Stopped):
+        return sys.__unraisablehook__(dropped)
+    number = dropped.exc_value.number
+    signal.signal(signal.SIGALRM, lambda _, frame: on_signal(number, frame))
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
 
 
 def ignore_signals() -> None:
@@ -104,6 +137,7 @@ def run_script(main: Callable[[], None]) -> None:
     for number in SIGNALS:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
             signal.signal(number, on_signal)
+    sys.unraisablehook = stop_again
     try:
         status = status_of(main)
     except BrokenPipeError:  # also from what is said of an error

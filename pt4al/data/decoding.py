@@ -9,7 +9,6 @@ import struct
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -22,6 +21,7 @@ from tqdm import tqdm
 from config import Config
 from pt4al.base import processes
 from pt4al.base.console import UserError
+from pt4al.base.threads import Threads
 from pt4al.data.depth import check_cut, eight_bits
 from pt4al.data.ids import FORMATS
 
@@ -235,7 +235,7 @@ def decode(paths: list[Path], config: Config, what: str, memory_limit: int) -> n
 
     quiet()
     bad: list[str] = []
-    with progress(len(paths), what) as bar, ThreadPoolExecutor(workers) as pool:
+    with progress(len(paths), what) as bar, Threads(workers) as pool:
         try:
             work = pool.map if workers > 1 else map
             for part, errors in zip(parts, work(read, parts), strict=True):

@@ -194,8 +194,8 @@ def shape_of(path: Path) -> tuple[int, int, int]:
 
 
 class Rows:
-    """Standardized features of some images, (n, d), made when they are read: a copy of a pool's would take as
-    much memory as the pool. Of what a tensor can do it has what the strategies ask for.
+    """Features of some images, (n, d), standardized or not, made when they are read: a copy of a pool's would
+    take as much memory as the pool. Of what a tensor can do it has what the strategies ask for.
 
     Args:
         source: float32 (m, d), on any device.

@@ -3,7 +3,6 @@
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pt4al.base.threads import Threads, result
 from pt4al.data.decoding import let_go
 from pt4al.data.ids import by_last_three
 
@@ -96,10 +96,10 @@ class Images:
                 yield channels_first(self.pixels.index_select(0, at)), at
             return
         copy_stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
-        with ThreadPoolExecutor(1) as sender:
+        with Threads(1) as sender:
             ahead = deque(sender.submit(self.send, part, copy_stream) for part in parts[:AHEAD])
             for i, at in enumerate(places):
-                images, copied = ahead.popleft().result()
+                images, copied = result(ahead.popleft())
                 if i + AHEAD < len(parts):
                     ahead.append(sender.submit(self.send, parts[i + AHEAD], copy_stream))
                 if copied is not None:
@@ -118,10 +118,6 @@ class Images:
             return images, None
         with torch.cuda.stream(copy_stream):
             return images.pin_memory().to(self.device, non_blocking=True), copy_stream.record_event()
-
-    def rows(self, positions: Tensor) -> Tensor:
-        """A copy of the features of images, int64 (n,), as float32 (n, d) in host memory."""
-        return self.pixels.index_select(0, positions.to(self.pixels.device)).cpu()
 
     def in_parts(self) -> Iterator[Tensor]:
         """All pixels, or features, in order, a thousand images at a time; of a mapped file no more is kept in

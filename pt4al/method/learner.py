@@ -10,6 +10,7 @@ from config import Config
 from pt4al.base import processes
 from pt4al.base.console import UserError
 from pt4al.base.files import load_checkpoint, write_csv
+from pt4al.data.features import Rows
 from pt4al.data.images import Images, LabeledSet
 from pt4al.method.classifier import Classification
 from pt4al.method.pretext import Pretext, pretext_features
@@ -158,7 +159,7 @@ class Learner:
         positions, n = torch.tensor(candidates + known), len(candidates)
         logits = features = torch.zeros(len(positions), 0)
         if strategy.looks_at == "pretext" and self.pool.are_features:
-            features = self.pool.rows(positions)
+            features = Rows(self.pool.pixels, positions, lambda rows: rows)
         elif strategy.looks_at == "pretext":
             features = pretext_features(self.pretext, self.pool, positions, self.config)
         elif strategy.looks_at == "features":

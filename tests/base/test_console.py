@@ -104,3 +104,59 @@ def test_errors_are_one_plain_line_on_any_terminal(tmp_path: Path):
     done = run(tmp_path, "main.py", "digits", "--epoch", "3", status=2, COLUMNS="20", FORCE_COLOR="1")
     assert done.stderr.startswith("main.py: error: ") and "--epochs" in done.stderr
     assert done.stderr.count("\n") == 1 and done.stderr[:-1].isprintable()
+
+
+MOMENTS = {
+    "a callback": """
+class Odd:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(0)  # a signal is answered between two lines of Python
+def main():
+    Odd()
+    time.sleep(60)
+""",
+    "a lock of a thread pool": """
+class Lock(type(threading.Condition())):
+    def __enter__(self):
+        taken = super().__enter__()
+        if threading.get_ident() == threading.main_thread().ident and not sent:
+            sent.append(1)
+            signal.raise_signal(signal.SIGTERM)
+            time.sleep(0)
+        return taken
+def main():
+    with Threads(2) as pool:
+        result(pool.submit(abs, 1))
+        pool._idle_semaphore._cond = Lock()
+        list(pool.map(abs, range(1000)))
+    print("not stopped")
+""",
+    "a wait for a thread": """
+def main():
+    with Threads(1) as pool:
+        future = pool.submit(time.sleep, 5)
+        threading.Timer(0.5, signal.raise_signal, [signal.SIGTERM]).start()
+        before = time.monotonic()
+        try:
+            result(future)
+        finally:
+            assert time.monotonic() - before < 4
+""",
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_signal_that_comes_in(moment: str):
+    """Where Python would drop the exception, or leave the lock taken and all threads waiting for it."""
+    code = f"""
+import signal, threading, time
+from pt4al.base.console import *
+from pt4al.base.threads import *
+sent = []
+{MOMENTS[moment]}
+run_script(main)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (143, ""), done
+    assert done.stderr.startswith("\nstopped by SIGTERM") and done.stderr.count("\n") == 2

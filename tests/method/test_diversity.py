@@ -25,7 +25,12 @@ def column(*values: float) -> Tensor:
 
 
 @quick
-@given(st.sampled_from(["coreset", "badge"]), st.integers(1, 80), st.integers(0, 40), st.integers(0, 9))
+@given(
+    st.sampled_from(["coreset", "badge", "typiclust"]),
+    st.integers(1, 80),
+    st.integers(0, 40),
+    st.integers(0, 9),
+)
 def test_standardized_rows_are_chosen_as_a_standardized_copy_is(name: str, n: int, m: int, seed: int):
     asked = random_query(n, n, seed=seed, m=m)
     raw = 5 + 3 * torch.cat([asked.features, asked.labeled_features])
@@ -36,7 +41,7 @@ def test_standardized_rows_are_chosen_as_a_standardized_copy_is(name: str, n: in
     assert STRATEGIES[name].pick(lazy).equal(STRATEGIES[name].pick(copy))
 
 
-@pytest.mark.parametrize("name", ["coreset", "badge"])
+@pytest.mark.parametrize("name", ["coreset", "badge", "typiclust"])
 def test_no_more_than_2048_rows_are_standardized_at_a_time(name: str, monkeypatch: pytest.MonkeyPatch):
     asked, reads = random_query(9000, 300, m=3000), []
     read = Rows.index_select
