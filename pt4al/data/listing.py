@@ -75,8 +75,7 @@ def folders_in(folder: Path, left_out: Counter[str] | None = None) -> list[Path]
 
 
 def entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What a folder holds, by name. The folder says of each what it is: a look at every file takes seconds
-    where there are 50,000, and minutes on a NAS."""
+    """What a folder holds, by name. The folder says of each what it is, without a look at every file."""
     with os.scandir(folder) as found:
         return sorted(found, key=lambda entry: entry.name)
 
