@@ -79,7 +79,9 @@ class Learner:
         run, pool, test = self.run, self.pool, self.test
         data = self.classification.description["data"]
         inputs = {"data": data, "test_data": test.fingerprint(), **(made_from or {})}
-        inputs |= {"features": pool.features} if pool.features else {}
+        if pool.are_features:
+            names = {"data": pool.names_digest(), "test_data": test.names_digest()}
+            inputs |= {"features": pool.features, "images": names}
         if self.pretext:
             inputs |= {"pretext": self.pretext.digest, "pretext_made_from": self.pretext.made_from}
         run.test = test

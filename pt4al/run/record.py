@@ -27,7 +27,7 @@ READABLE = (2, 3)  # versions whose runs can be compared with each other; VERSIO
 Record = dict[str, Any]
 
 # Digests cover them; hashes of files may differ in line ends only.
-NOT_COMPARED = {"batches_made_from", "pretext_made_from", "files", "large_jpegs"}
+NOT_COMPARED = {"batches_made_from", "pretext_made_from", "files", "large_jpegs", "images"}
 HOW = {f.name for f in fields(Config) if f.metadata["how"]}
 # With another value of these the images are others, too; the seed draws those that imbalance leaves.
 OF_IMAGES = ("dataset", "img_size", "resize", "channel_order", "imbalance", "imbalance_kind", "seed")

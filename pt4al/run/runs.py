@@ -166,7 +166,7 @@ def read_record(path: Path) -> Record | None:
     missing = [name for name, kind in kinds.items() if not isinstance(record.get(name), kind)]
     if not missing and not isinstance(record["parameters"].get("seed"), int):
         missing = ["parameters.seed"]
-    for name in ("batches_made_from", "pretext_made_from"):
+    for name in ("batches_made_from", "pretext_made_from", "images"):
         if not missing and not isinstance(record["inputs"].get(name), dict | None):
             missing = [f"inputs.{name}"]
     if missing:
@@ -177,11 +177,25 @@ def read_record(path: Path) -> Record | None:
 # --- what two runs differ in
 
 
-def settings(record: Record) -> dict[str, Any]:
+def digests(record: Record, other: Record) -> dict[str, str | None]:
+    """`data` and `test_data` of a record, as they can be compared with those of another; None: not known.
+
+    Features of one image differ in their last digits from machine to machine. So of two runs on features
+    they are digests of the images' names and labels, if both records have these: older ones lack them.
+    """
+    both = all(x["inputs"].get("images") for x in (record, other))
+    source = record["inputs"]["images"] if both else record["inputs"]
+    return {name: source.get(name) for name in ("data", "test_data")}
+
+
+def settings(record: Record, images: dict[str, str | None]) -> dict[str, Any]:
     """What seeds of one method share: not the batches, which follow from the seed, but how they were
     made; not the images where the seed cuts the pool, nor a test set that it draws.
 
     Fields that `Config` no longer has are not compared: older records name some.
+
+    Args:
+        images: their digests.
     """
     parameters, inputs = record["parameters"], record["inputs"]
     shared = {name: parameters[name] for name in FIELDS & {*parameters} - {"seed"}}
@@ -194,9 +208,9 @@ def settings(record: Record) -> dict[str, Any]:
     for name in FIELDS & {*pretext} - {"seed", "precision"}:
         shared[f"pretext.{name}"] = pretext[name]
     if not parameters.get("test_labels"):
-        shared["test_data"] = inputs.get("test_data")
+        shared["test_data"] = images["test_data"]
     if parameters.get("imbalance") in (None, 1):
-        shared["data"] = inputs.get("data")
+        shared["data"] = images["data"]
     else:
         shared.pop("batches_made_from.data", None)
     return shared
@@ -210,7 +224,7 @@ def differing(a: Record, b: Record, of_one_method: bool = False) -> str:
     trained where one has none or does not say; and digests of images
     that were read in two ways. Of one method: precision, which is a matter of the machine.
     """
-    ours, theirs = settings(a), settings(b)
+    ours, theirs = settings(a, digests(a, b)), settings(b, digests(b, a))
     names = {*ours, *theirs}
     if of_one_method:
         names -= {"precision"}
@@ -231,8 +245,11 @@ def other_test_images(a: Record, b: Record) -> bool:
     drew their test set from one pool, nor where one data set was read in two ways."""
     ours, theirs = ({**x["parameters"], "features": x["inputs"].get("features")} for x in (a, b))
     drawn = ours.get("test_labels") and theirs.get("test_labels")
-    digests = {record["inputs"].get("data" if drawn else "test_data") for record in (a, b)}
-    if None in digests or len(digests) == 1:
+    name = "data" if drawn else "test_data"
+    found = {digests(a, b)[name], digests(b, a)[name]}
+    on_features = [x["inputs"] for x in (a, b) if "features" in x["inputs"]]
+    unknown = None in found or (len(on_features) == 2 and not all(x.get("images") for x in on_features))
+    if unknown or len(found) == 1:
         return False
     alike = all(ours.get(name) == theirs.get(name) for name in READ_AS)
     return alike or ours.get("dataset") != theirs.get("dataset")

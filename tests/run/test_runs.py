@@ -253,6 +253,23 @@ def test_test_images_are_told_by_their_digests(parameters: dict, ours: dict, the
     assert other_test_images(*records) is expected
 
 
+def test_features_of_two_machines_are_compared_by_the_names_of_their_images():
+    """Their last digits differ. Older records do not know the names: then it is said, and no error."""
+
+    def of(data: str, names: str = "") -> dict:
+        images = {"images": {"data": f"p{names}", "test_data": f"t{names}"}} if names else {}
+        return make_record(inputs={"data": data, "test_data": data, "features": "net", **images})
+
+    here, there, others = of("a", "1"), of("b", "1"), of("c", "2")
+    assert differing(here, there, of_one_method=True) == "" and not other_test_images(here, there)
+    assert differing(here, others) == "data is p1 and p2, test_data is t1 and t2"
+    assert other_test_images(here, others)
+    older = of("d")
+    assert differing(here, older) == "data is a and d, test_data is a and d"
+    assert not other_test_images(here, older) and not other_test_images(older, of("e"))
+    assert differing(older, of("d")) == ""
+
+
 def test_versions_and_machines_that_differ_are_named():
     a100 = make_record(made_with={"torch": "2.4.0", "device": "A100"})
     said = made_otherwise([make_record(), make_record(1), a100])
