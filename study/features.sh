@@ -7,7 +7,8 @@
 # NAME         of the data set, in names of files
 # IMAGES       train/CLASS/*, test/CLASS/*
 # --features   what utils/extract_features.py made of them
-# --losses     losses of the rotation task on them, loss/EXP/rotation_loss.txt or the released file
+# --losses     losses of the rotation task on them: loss/EXP/rotation_loss.txt, the released file, or those kept in
+#              study/features/tiny_losses.txt.gz, as one machine's network does not order images as another's
 # --jobs       runs side by side (default 1); 0: only tables and figures of what is finished
 # --arms       only these of the arms, which are a table in this file (default: all)
 #
@@ -47,7 +48,7 @@ fail() { echo "features.sh: error: $*" >&2; exit 2; }
 features='' losses='' seeds='0 1 2 3 4 5 6 7 8 9' jobs=1 arms='' words=()
 while [[ $# -gt 0 ]]; do
     case $1 in
-        -h | --help) sed -n '2,27s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+        -h | --help) sed -n '2,28s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
         --features | --losses | --seeds | --jobs | --arms)
             [[ $# -gt 1 ]] || fail "$1 needs a value"
             case $1 in
