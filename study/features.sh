@@ -7,8 +7,8 @@
 # NAME         of the data set, in names of files
 # IMAGES       train/CLASS/*, test/CLASS/*
 # --features   what utils/extract_features.py made of them
-# --losses     losses of the rotation task on them: loss/EXP/rotation_loss.txt, the released file, or those kept in
-#              study/features/tiny_losses.txt.gz, as one machine's network does not order images as another's
+# --losses     losses of the rotation task on them, loss/EXP/rotation_loss.txt or the released file (of
+#              Tiny-ImageNet, those of a second network are kept: study/features/tiny_losses.txt.gz)
 # --jobs       runs side by side (default 1); 0: only tables and figures of what is finished
 # --arms       only these of the arms, which are a table in this file (default: all)
 #
