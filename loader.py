@@ -68,11 +68,11 @@ def load_images(
     read = [read_split(config, split) for split in splits]
     if features:
         wanted = {x: rows_of(config, x, y) for x, y in zip(splits, read, strict=True)}
-        values, origin = read_features(Path(features), wanted, memory_limit)
+        values, origin, sources = read_features(Path(features), wanted, memory_limit)
     else:
-        values, origin = read_pixels(config, splits, read, memory_limit), ""
+        values, origin, sources = read_pixels(config, splits, read, memory_limit), "", [""] * len(splits)
     result = []
-    for split, data, (source, labels, ids, classes) in zip(splits, values, read, strict=True):
+    for split, data, source, (found, labels, ids, classes) in zip(splits, values, sources, read, strict=True):
         if split == "train" and config.imbalance > 1:
             keep = imbalanced(labels, config.imbalance, config.imbalance_kind, config.seed)
             data, labels, ids = select(data, keep, memory_limit), labels[keep], [ids[i] for i in keep]
@@ -82,8 +82,8 @@ def load_images(
         labels_known = config.dataset != "unlabeled" or split == "test"
         key = key_rule(config, split)
         images = Images(
-            pixels, targets, ids, classes, device, streams, key, labels_known, features=origin,
-            of_files=isinstance(source, list), mapped=data if isinstance(data, np.memmap) else None,
+            pixels, targets, ids, classes, device, streams, key, labels_known, features=origin, source=source,
+            of_files=isinstance(found, list), mapped=data if isinstance(data, np.memmap) else None,
         )  # fmt: skip
         if not labels_known:
             find_copies(images)

@@ -105,6 +105,7 @@ def stop_again(dropped: Any) -> None:
 
 def ignore_signals() -> None:
     """Let further signals do nothing. SIG_IGN would make Python complain of one that is on its way."""
+    signal.setitimer(signal.ITIMER_REAL, 0)  # of `stop_again`
     for number in SIGNALS:
         signal.signal(number, lambda *_: None)
 
@@ -151,7 +152,10 @@ def status_of(main: Callable[[], None]) -> int:
     status = 0
     try:
         try:
-            main()
+            try:
+                main()
+            finally:
+                ignore_signals()  # there is nothing left to stop
         except Waiting as wait:
             if os.environ.get("RANK", "0") == "0":
                 say(wait)

@@ -30,5 +30,5 @@ def result(future: Future) -> Any:
     """Of what was submitted to `Threads`."""
     while True:
         with signals_held():
-            if wait([future], 0.1).done:
+            if future.cancelled() or wait([future], 0.1).done:
                 return future.result()

@@ -5,6 +5,8 @@ test.npy, test.txt    the same of the test set, where the data set has one
 made_from.json        what utils/extract_features.py made them from; rows of other tools have none
 """
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,9 +43,12 @@ class Wanted(NamedTuple):
     size: int = 0
 
 
-def read_features(folder: Path, wanted: dict[str, Wanted], memory_limit: int) -> tuple[list[np.ndarray], str]:
-    """float32 (n, d) of each split, in the order of its ids, and what made them, in words. More than
-    `memory_limit` bytes are mapped from a temporary file. Rows of other images are left alone.
+def read_features(
+    folder: Path, wanted: dict[str, Wanted], memory_limit: int
+) -> tuple[list[np.ndarray], str, list[str]]:
+    """float32 (n, d) of each split, in the order of its ids; what made them, in words; and of each split a
+    digest of what they were made from, empty where that is not known. More than `memory_limit` bytes are
+    mapped from a temporary file. Rows of other images are left alone.
 
     Raises:
         UserError: a file is missing, cut short or no such array; an image has no row, or two; a number is not
@@ -86,7 +91,16 @@ def read_features(folder: Path, wanted: dict[str, Wanted], memory_limit: int) ->
                 "if not just some were removed, extract the features again (--restart)"
             )
     backbone, weights = made_from.get("backbone"), str(made_from.get("weights"))[:8]
-    return result, f"{backbone} (weights {weights})" if made_from else "rows of another tool"
+    origin = f"{backbone} (weights {weights})" if made_from else "rows of another tool"
+    return result, origin, [source_of(made_from, split) for split in wanted]
+
+
+def source_of(made_from: dict[str, Any], split: str) -> str:
+    """SHA-256 over the network and the images of a split; empty if one of them is not known."""
+    data = made_from.get("data")
+    parts = [made_from.get(x) for x in ("backbone", "weights", "preprocessing")]
+    parts.append(data.get(split) if isinstance(data, dict) else None)
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest() if all(parts) else ""
 
 
 def size_of(images: np.ndarray | list[Path] | Parts) -> int:

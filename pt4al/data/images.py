@@ -4,7 +4,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -48,6 +48,7 @@ class Images:
         copies: for an image that is a copy of an earlier one, pixel for pixel, the position of that.
         drawn: positions of the images that are drawn to test by.
         features: what made the features, in words; empty where there are pixels.
+        source: digest of the images and the network that features were made from; empty where not known.
         of_files: whether each image is a file, which may change from run to run.
         mapped: the array that is mapped from a file, if pixels are.
     """
@@ -63,6 +64,7 @@ class Images:
     copies: dict[int, int] = field(default_factory=dict)
     drawn: tuple[int, ...] = ()
     features: str = ""
+    source: str = ""
     of_files: bool = False
     mapped: np.ndarray | None = None
 
@@ -129,17 +131,18 @@ class Images:
     def fingerprint(self) -> str:
         """SHA-256 over pixels, the keys of the ids, and, where they are known, labels and class names: equal
         if and only if the data are."""
-        return self._digest(self.in_parts())
+        return self._digest(part.cpu().numpy() for part in self.in_parts())
 
-    def names_digest(self) -> str:
-        """The same without the pixels: features of one image are not the same on all machines."""
-        return self._digest(())
+    def source_digest(self) -> str | None:
+        """The same over `source` in place of features, which machines round in different ways; None: it is
+        not known."""
+        return self._digest([self.source.encode()]) if self.source or not len(self) else None
 
-    def _digest(self, parts: Iterable[Tensor]) -> str:
+    def _digest(self, parts: Iterable[Any]) -> str:
         classes = self.classes if self.labels_known else []
         digest = hashlib.sha256(str((tuple(self.pixels.shape), classes)).encode())
         for part in parts:
-            digest.update(part.cpu().numpy())
+            digest.update(part)
         if self.labels_known:
             digest.update(self.labels.cpu().numpy())
         digest.update("\n".join(map(self.key, self.ids)).encode("utf-8", "surrogateescape"))

@@ -181,7 +181,8 @@ def digests(record: Record, other: Record) -> dict[str, str | None]:
     """`data` and `test_data` of a record, as they can be compared with those of another; None: not known.
 
     Features of one image differ in their last digits from machine to machine. So of two runs on features
-    they are digests of the images' names and labels, if both records have these: older ones lack them.
+    they are digests of what the features were made from, where both records have these: older ones lack
+    them, and those of rows of another tool.
     """
     both = all(x["inputs"].get("images") for x in (record, other))
     source = record["inputs"]["images"] if both else record["inputs"]
@@ -247,9 +248,7 @@ def other_test_images(a: Record, b: Record) -> bool:
     drawn = ours.get("test_labels") and theirs.get("test_labels")
     name = "data" if drawn else "test_data"
     found = {digests(a, b)[name], digests(b, a)[name]}
-    on_features = [x["inputs"] for x in (a, b) if "features" in x["inputs"]]
-    unknown = None in found or (len(on_features) == 2 and not all(x.get("images") for x in on_features))
-    if unknown or len(found) == 1:
+    if None in found or len(found) == 1:
         return False
     alike = all(ours.get(name) == theirs.get(name) for name in READ_AS)
     return alike or ours.get("dataset") != theirs.get("dataset")

@@ -146,6 +146,26 @@ def main():
 }
 
 
+def test_a_signal_that_comes_when_all_is_done():
+    """It is not answered any more: neither by a traceback, nor by an alarm that would end the process."""
+    code = """
+import signal, time
+from pt4al.base.console import *
+class Odd:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(0)
+def main():
+    Odd()
+    raise UserError("bad")
+run_script(main)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}"], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "-c: error: bad\n")
+
+
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_signal_that_comes_in(moment: str):
     """Where Python would drop the exception, or leave the lock taken and all threads waiting for it."""

@@ -70,7 +70,7 @@ def read(
     folder: Path, ids: dict[str, list[str]] = IDS, memory_limit: int = PLENTY
 ) -> tuple[list[np.ndarray], str]:
     wanted = {split: Wanted(names, by_last_three, by_last_three) for split, names in ids.items()}
-    return read_features(folder, wanted, memory_limit)
+    return read_features(folder, wanted, memory_limit)[:2]
 
 
 def what_is_there(folder: Path) -> dict[str, bytes]:
@@ -402,6 +402,30 @@ def test_other_images_under_the_same_names_are_said(tmp_path: Path, capsys: pyte
         assert all(
             name in line and f"{sizes['test']:,}" in line for name, line in zip(warned, said, strict=True)
         )
+
+
+def test_the_source_of_features_is_known_by_what_they_were_made_from(tmp_path: Path):
+    """Whatever their last digits. Another network, other pictures or other ids are another source."""
+    config, made = digits_and_rows(tmp_path / "f"), {}
+    whole = {
+        "backbone": "a", "weights": "w", "preprocessing": {"crop_pct": 1}, "data": {"train": "x", "test": "y"},
+    }  # fmt: skip
+    others = {
+        "as it is": {}, "network": {"weights": "v"}, "crop": {"preprocessing": {"crop_pct": 2}},
+        "pictures": {"data": {"train": "z", "test": "y"}}, "unknown": {"data": None}, "odd": {"data": 3},
+    }  # fmt: skip
+    for name, change in others.items():
+        note(tmp_path / "f", **{**whole, **change})
+        made[name] = load_images(config, CPU, features=str(tmp_path / "f"))
+    pools = [made[name][0].source_digest() for name in others]
+    assert pools[4:] == [None, None] and len(set(pools)) == 5
+    assert made["as it is"][1].source_digest() == made["pictures"][1].source_digest() not in (None, *pools)
+    (tail,) = load_images(replace(config, imbalance=5.0), CPU, ("train",), str(tmp_path / "f"))
+    assert tail.source_digest() is None  # of "odd", the last
+    first = made["as it is"][0]
+    rounded, renamed = replace(first, pixels=first.pixels + 1e-6), replace(first, ids=first.ids[::-1])
+    assert rounded.source_digest() == pools[0] != renamed.source_digest()
+    assert rounded.fingerprint() != first.fingerprint()
 
 
 # --- columns
