@@ -116,6 +116,7 @@ for k in 100 1000; do
     [[ ${#runs[@]} -gt 0 ]] || continue
     finished+=("${runs[@]}")
     for baseline in random pt4al; do
+        [[ " ${runs[*]} " == *"/$baseline-$k "* ]] || continue
         out=study/features/$name-$k-minus-$baseline.png
         title="$name, linear classifier on features"
         python utils/generate_acc_curves.py "${runs[@]}" --baseline "$baseline-$k" --out "$out" --title "$title"
