@@ -258,17 +258,17 @@ def digests(images: Images, keys: list[str], config: Config) -> list[str]:
         data = images[i].read_bytes() if isinstance(images, list) else np.ascontiguousarray(images[i])
         return hashlib.sha256(data).digest()
 
-    result = [hashlib.sha256() for _ in range(0, len(keys), BLOCK)]
+    blocks = [hashlib.sha256() for _ in range(0, len(keys), BLOCK)]
     with Threads(count_workers(config.threads, len(keys))) as pool:
         bar = tqdm(pool.map(one, range(len(keys))), "looking at images", len(keys), unit="img", leave=False,
                    disable=None)  # fmt: skip
         try:
             for i, of_image in enumerate(bar):
                 key = keys[i].encode("utf-8", "surrogateescape")
-                result[i // BLOCK].update(key + b"\n" + of_image)
+                blocks[i // BLOCK].update(key + b"\n" + of_image)
         finally:  # a signal arrives here: what is left is not read
             pool.shutdown(cancel_futures=True)
-    return [x.hexdigest() for x in result]
+    return [x.hexdigest() for x in blocks]
 
 
 def read(image: Path | np.ndarray, backbone: Backbone) -> Tensor | str:

@@ -106,6 +106,24 @@ def test_errors_are_one_plain_line_on_any_terminal(tmp_path: Path):
     assert done.stderr.count("\n") == 1 and done.stderr[:-1].isprintable()
 
 
+def test_a_signal_that_comes_when_all_is_done():
+    """It is not answered any more: neither by a traceback, nor by an alarm that would end the process."""
+    code = """
+import signal, time
+from pt4al.base.console import *
+class Odd:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(0)
+def main():
+    Odd()
+    raise UserError("bad")
+run_script(main)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "-c: error: bad\n")
+
+
 MOMENTS = {
     "a callback": """
 class Odd:
@@ -144,26 +162,6 @@ def main():
             assert time.monotonic() - before < 4
 """,
 }
-
-
-def test_a_signal_that_comes_when_all_is_done():
-    """It is not answered any more: neither by a traceback, nor by an alarm that would end the process."""
-    code = """
-import signal, time
-from pt4al.base.console import *
-class Odd:
-    def __del__(self):
-        signal.raise_signal(signal.SIGTERM)
-        time.sleep(0)
-def main():
-    Odd()
-    raise UserError("bad")
-run_script(main)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", f"{code}"], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", "-c: error: bad\n")
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
