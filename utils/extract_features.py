@@ -66,7 +66,7 @@ from pt4al.data.decoding import (
     reason,
     resize_all,
 )  # fmt: skip
-from pt4al.data.features import FILES, MADE_FROM, read_made_from, size_of
+from pt4al.data.features import FILES, MADE_FROM, read_made_from, shape_of, size_of
 from pt4al.run.command_line import from_command_line
 from pt4al.run.record import code_version, environment
 
@@ -121,8 +121,8 @@ def main() -> None:
     part = folder / ".part"
     quiet()
 
-    def begin() -> bool:
-        """Whether there is something left to do."""
+    def begin() -> dict[str, int] | None:
+        """How many images of each split are done already; None: nothing is left to do."""
         lock_folder(folder)
         if not (part / MADE_FROM).exists():  # it ended between its last move and this
             shutil.rmtree(part, ignore_errors=True)
@@ -133,19 +133,19 @@ def main() -> None:
             "sizes": {x: size_of(images[x]) for x in images}, "made_with": environment(config),
         }  # fmt: skip
         if is_finished(folder, made_from, config.restart):
-            return False
+            return None
         if (part / MADE_FROM).exists() and "rows" in read_json(part / MADE_FROM):  # stopped while moving them
             finish(folder, images)
-            return False
+            return None
         write_json(part / MADE_FROM, made_from)
         for x in images:
             write_lines(part / f"{FILES[x]}.txt", splits[x].names)
-            make_room(part / FILES[x], len(images[x]), backbone.columns, hashes[x])
-        return True
+        return {x: make_room(part / FILES[x], len(images[x]), backbone.columns, hashes[x]) for x in images}
 
-    if processes.from_main(begin):
+    if (before := processes.from_main(begin)) is not None:
         sizes = ", ".join(f"{len(images[x]):,} images of the {FILES[x]} set" for x in images)
-        processes.say(f"{config.backbone} on {device}: {sizes}, {backbone.columns} numbers each")
+        resumes = f"; resuming after {sum(before.values()):,} images" if any(before.values()) else ""
+        processes.say(f"{config.backbone} on {device}: {sizes}, {backbone.columns} numbers each{resumes}")
         unreadable = [extract(part / FILES[x], images[x], backbone, device, config) for x in images]
         # Of all processes: none finishes what another one could not read.
         if errors := [line for mine in processes.gather(unreadable) for lines in mine for line in lines]:
@@ -302,24 +302,26 @@ def ahead(
 # --- the files
 
 
-def make_room(path: Path, n: int, d: int, hashes: list[str]) -> None:
+def make_room(path: Path, n: int, d: int, hashes: list[str]) -> int:
     """PATH.npy for n x d numbers, PATH.done with a byte for each block, 1 once its rows are there, and
-    PATH.blocks with the hash of each. Blocks that hold other images than before are to be done again."""
+    PATH.blocks with the hash of each. Blocks that hold other images than before are to be done again, and so
+    is all that follows an image that came or went. Returns how many images are done."""
     rows, done, blocks = (path.with_suffix(x) for x in (".npy", ".done", ".blocks"))
     header = io.BytesIO()
     npy.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (n, d)})
-    size = len(header.getvalue()) + 4 * n * d
-    before = read_lines(blocks) if done.exists() and blocks.exists() else []
-    if len(before) != len(hashes) or rows.stat().st_size != size:
-        done.unlink(missing_ok=True)
-        with open(rows, "wb") as file:
-            file.write(header.getvalue())
-            os.posix_fallocate(file.fileno(), file.tell(), 4 * n * d)  # a full disk is told now
-        before = [""] * len(hashes)
-    marks = done.read_bytes() if done.exists() else bytes(len(hashes))
-    kept = bytes(x if was == now else 0 for x, was, now in zip(marks, before, hashes, strict=True))
-    write_bytes(done, kept)
+    try:
+        begun = all(path.exists() for path in (rows, done, blocks)) and shape_of(rows)[1] == d
+    except UserError:  # cut short
+        begun = False
+    before, marks = (read_lines(blocks), done.read_bytes()) if begun else ([], b"")
+    kept = bytes(x if was == now else 0 for x, was, now in zip(marks, before, hashes, strict=False))
+    write_bytes(done, kept.ljust(len(hashes), b"\0"))
     write_lines(blocks, hashes)
+    with open(rows, "r+b" if begun else "wb") as file:
+        file.write(header.getvalue())  # of 128 bytes, for any n
+        file.truncate(file.tell() + 4 * n * d)
+        os.posix_fallocate(file.fileno(), file.tell(), 4 * n * d)  # a full disk is told now
+    return sum(min(BLOCK, n - BLOCK * i) for i, mark in enumerate(kept) if mark)
 
 
 def extract(

@@ -39,14 +39,15 @@ def labels_per_cycle(
     """
     size = len(pool.eligible(range(len(pool)))) // config.num_batches
     k = config.labels_per_cycle or max(1, size // 5)
+    besides = " besides those to test by" if pool.drawn else ""
     if batches and k > (size := min(map(len, batches))):
         raise UserError(
-            f"labels_per_cycle is {k} but a batch holds {size} images: lower it"
+            f"labels_per_cycle is {k} but a batch holds {size} images{besides}: lower it"
             + (", or use --candidates all" if cycles > 1 else "")
         )
     if k * cycles > available:
         raise UserError(
-            f"labels_per_cycle is {k} and cycles is {cycles}, but the pool holds {available} images"
+            f"labels_per_cycle is {k} and cycles is {cycles}, but the pool holds {available} images{besides}"
         )
     return k
 

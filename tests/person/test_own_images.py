@@ -807,5 +807,8 @@ def test_flags_that_make_no_sense_are_refused(work: Path, flags: list[str], said
 def test_too_many_images_to_test_by(untested: Path):
     done = own(untested, "whole_dataset.py", "--test-labels", "100", status=2)
     one_error(done.stderr, "whole_dataset.py", "test_labels", " 100 ")
+    flags = [*RANDOM_BASELINE, "--test-labels", "40", "--labels-per-cycle", "61", "--cycles", "1"]
+    done = own(untested, "main.py", *flags, status=2)
+    one_error(done.stderr, "main.py", "the pool holds 60 images besides those to test by")
     done = run(untested, "main.py", "digits", "--test-labels", "3", status=2)
     one_error(done.stderr, "main.py", "test_labels", " 3", "unlabeled")

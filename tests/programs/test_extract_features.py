@@ -394,6 +394,34 @@ def test_stopped_it_looks_only_at_what_is_left(
     assert len(seen) == 130 - 4 * done and content(tmp_path / FEW) == content(whole / FEW)
 
 
+def test_what_comes_before_an_image_that_is_removed_or_added_is_kept(
+    tmp_path: Path, extract: Extract, monkeypatch: pytest.MonkeyPatch
+):
+    """As after an error that names a damaged one; the rows are those of one go."""
+    shutil.copytree(few_digits(), tmp_path / "digits")
+    flags = ["--dataset", "folder", "--data-dir", "digits", "--experiment", "few"]
+    bad = tmp_path / "digits/train/5/03.png"
+    bad.write_bytes(bad.read_bytes()[:60])
+    with pytest.raises(files.UserError, match="1 of 130 images cannot be read"):
+        extract(*flags)
+    assert len(marks(tmp_path / FEW)) == 25 and sum(marks(tmp_path / FEW)) == 24
+    bad.unlink()
+    seen = []
+    monkeypatch.setattr(PROGRAM, "read", lambda *x, read=PROGRAM.read: seen.append(x[0]) or read(*x))
+    with monkeypatch.context() as patched:
+        patched.setattr(PROGRAM, "finish", lambda *_: None)  # stays open, for another one
+        told = extract(*flags)
+    assert f"; resuming after {129 - len(seen)} images" in told
+    assert 30 < len(seen) < 70 and not {path for path in seen if "test" in path.parts or path.parts[2] < "5"}
+    seen.clear()
+    shutil.copy(tmp_path / "digits/train/5/04.png", tmp_path / "digits/train/9/zz.png")
+    extract(*flags)
+    assert Path("digits/train/9/zz.png") in seen and len(seen) <= 4
+    ours = content(tmp_path / FEW)
+    shutil.rmtree(tmp_path / FEW)
+    assert "resuming" not in extract(*flags) and content(tmp_path / FEW) == ours
+
+
 def test_a_signal_stops_it_while_it_looks_at_the_images():
     """It does not read the other ones before it ends."""
     read = []

@@ -266,6 +266,19 @@ def test_images_that_came_and_went_are_named(moved: Path, call: Call):
     refused(call(moved, "main.py", *flags), "main.py", "which ones is not known")
 
 
+def test_a_pool_smaller_than_a_position_that_was_chosen_is_another_pool(moved: Path, call: Call):
+    """The state is whole: what is told is what became of the images."""
+    flags = ["--data-dir", "data", *RANDOM_BASELINE]
+    last = files.load_checkpoint(moved / f"checkpoint/{EXPERIMENT}/main-random/last.pth")
+    chosen = max(i for picks in last["labeled"] for i in picks)
+    gone = [*sorted((moved / "data/train/9").iterdir())[1:], *(moved / "data/train/8").iterdir()][
+        : POOL - chosen
+    ]
+    for path in gone:
+        path.unlink()
+    refused(call(moved, "main.py", *flags), "main.py", f"pool: {len(gone)} went (train/", "put them back")
+
+
 @pytest.mark.parametrize(
     ("script", "name", "was", "now"),
     [
