@@ -30,7 +30,7 @@ from pt4al.base.console import UserError
 from pt4al.base.files import read_lines, take_lock
 from pt4al.data import imagenet64
 from pt4al.data.decoding import Parts, Unreadable, decode, resize_all, select
-from pt4al.data.features import Wanted, read_features, size_of
+from pt4al.data.features import Wanted, read_features, sizes_of
 from pt4al.data.folders import because, class_folders, files_of_class, image_files, tell, unpacked, warn
 from pt4al.data.ids import by_last_three, by_path
 from pt4al.data.images import Images
@@ -141,7 +141,7 @@ def rows_of(config: Config, split: str, read: Split) -> Wanted:
     """Whose features are wanted. Of photographs, other tools may name the path from anywhere above."""
     key = key_rule(config, split)
     find = Finder({*map(key, read.names)}).path if key is by_path else key
-    return Wanted(read.names, key, find, size_of(read.images))
+    return Wanted(read.names, key, find, sizes_of(read.images), config.dataset)
 
 
 def check_label_file(config: Config) -> None:

@@ -66,7 +66,7 @@ from pt4al.data.decoding import (
     reason,
     resize_all,
 )  # fmt: skip
-from pt4al.data.features import FILES, MADE_FROM, read_made_from, shape_of, size_of
+from pt4al.data.features import FILES, MADE_FROM, listing_of, read_made_from, shape_of, sizes_of
 from pt4al.run.command_line import from_command_line
 from pt4al.run.record import code_version, environment
 
@@ -126,11 +126,14 @@ def main() -> None:
         lock_folder(folder)
         if not (part / MADE_FROM).exists():  # it ended between its last move and this
             shutil.rmtree(part, ignore_errors=True)
-        hashes = {x: digests(images[x], [*map(key_rule(config, x), splits[x].names)], config) for x in images}
+        keys = {x: [*map(key_rule(config, x), splits[x].names)] for x in images}
+        hashes = {x: digests(images[x], keys[x], config) for x in images}
+        sizes = {x: sizes_of(splits[x].images) for x in images}
         made_from = {
             **backbone.about, "dataset": config.dataset, "code": code_version(),
             "data": {x: hashlib.sha256("".join(hashes[x]).encode()).hexdigest() for x in images},
-            "sizes": {x: size_of(images[x]) for x in images}, "made_with": environment(config),
+            "sizes": {x: sum(sizes[x]) for x in images},
+            "listings": {x: listing_of(keys[x], sizes[x]) for x in images}, "made_with": environment(config),
         }  # fmt: skip
         if is_finished(folder, made_from, config.restart):
             return None

@@ -8,7 +8,7 @@ made_from.json        what utils/extract_features.py made them from; rows of oth
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from pt4al.data.decoding import Parts, new_array
 FILES = {"train": "pool", "test": "test"}  # by split
 MADE_FROM = "made_from.json"
 BLOCK_BYTES = 2**24  # of rows that are read at a time
+LARGEST = 1e15  # of which float32 holds the squares of a row, added up
 
 
 class Wanted(NamedTuple):
@@ -34,13 +35,15 @@ class Wanted(NamedTuple):
         ids: in the order in which rows are wanted.
         key: what an id is looked up by.
         find: which image a line of the text file names, as its key; None: none of these.
-        size: bytes of all images, see `size_of`; 0: not known.
+        sizes: bytes of each image, see `sizes_of`; empty: not known.
+        dataset: the name that ids are given under.
     """
 
     ids: list[str]
     key: Callable[[str], str]
     find: Callable[[str], str | None]
-    size: int = 0
+    sizes: Sequence[int] = ()
+    dataset: str = ""
 
 
 def read_features(
@@ -52,7 +55,7 @@ def read_features(
 
     Raises:
         UserError: a file is missing, cut short or no such array; an image has no row, or two; a number is not
-            finite; pool and test are of different networks.
+            finite; pool and test are of different networks; an image was another file when its row was made.
     """
     if not folder.is_dir():
         raise UserError(f"features: {folder} is not a folder: make it with utils/extract_features.py")
@@ -83,13 +86,7 @@ def read_features(
                 "different networks; extract both with one"
             )
         result.append(rows)
-        was = made_from.get("sizes", {}).get(split)
-        if images.size and isinstance(was, int) and was != images.size:
-            # Cameras give the same names again; to read all images once more would take minutes.
-            processes.say(
-                f"warning: {path} was made from other images, of {was:,} bytes in all, not {images.size:,}: "
-                "if not just some were removed, extract the features again (--restart)"
-            )
+        check_images(path, made_from, split, images)
     backbone, weights = made_from.get("backbone"), str(made_from.get("weights"))[:8]
     origin = f"{backbone} (weights {weights})" if made_from else "rows of another tool"
     return result, origin, [source_of(made_from, split) for split in wanted]
@@ -103,9 +100,41 @@ def source_of(made_from: dict[str, Any], split: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest() if all(parts) else ""
 
 
-def size_of(images: np.ndarray | list[Path] | Parts) -> int:
-    """Bytes of pixels, or of files, together."""
-    return sum(path.stat().st_size for path in images) if isinstance(images, list) else images.nbytes
+def check_images(path: Path, made_from: dict[str, Any], split: str, wanted: Wanted) -> None:
+    """Whether the images are those that the rows were made from, by name and size: cameras give the same
+    names again, and to read all images once more would take minutes. What is told of some of the images is
+    a warning.
+
+    Raises:
+        UserError: there are as many, but others.
+    """
+    was, now = made_from.get("sizes", {}).get(split), sum(wanted.sizes)
+    listing = made_from.get("listings", {}).get(split)
+    same_ids = len(wanted.ids) == shape_of(path)[0] and made_from.get("dataset") == wanted.dataset
+    if wanted.sizes and listing and same_ids:
+        if listing != listing_of([*map(wanted.key, wanted.ids)], wanted.sizes):
+            raise UserError(
+                f"{path} was made from other images: names or sizes of files have changed since; put the "
+                "files back, or extract the features again (--restart)"
+            )
+    elif wanted.sizes and isinstance(was, int) and was != now:
+        processes.say(
+            f"warning: {path} was made from other images, of {was:,} bytes in all, not {now:,}: if not just "
+            "some were removed, extract the features again (--restart)"
+        )
+
+
+def sizes_of(images: np.ndarray | list[Path] | Parts) -> list[int]:
+    """Bytes of each file, or of the pixels of each."""
+    if isinstance(images, list):
+        return [path.stat().st_size for path in images]
+    return [images.nbytes // max(1, len(images))] * len(images)
+
+
+def listing_of(keys: Sequence[str], sizes: Sequence[int]) -> str:
+    """SHA-256 over images by name and size, in any order."""
+    lines = sorted(f"{key} {size}" for key, size in zip(keys, sizes, strict=True))
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def read_made_from(folder: Path) -> dict[str, Any]:
@@ -117,7 +146,8 @@ def read_made_from(folder: Path) -> dict[str, Any]:
         content = read_json(path)
     except UserError:
         content = None
-    parts = [content.get("rows"), content.get("sizes", {})] if isinstance(content, dict) else [None]
+    names = ("rows", "sizes", "listings")
+    parts = [content.get(x, {} if x != "rows" else None) for x in names] if isinstance(content, dict) else [0]
     if not all(isinstance(part, dict) for part in parts):
         raise UserError(f"{path} is damaged, or none of utils/extract_features.py: move it away")
     return content
@@ -128,7 +158,7 @@ def read_rows(path: Path, wanted: Wanted, memory_limit: int) -> np.ndarray:
     n, d, offset = shape_of(path)
     lines = path.with_suffix(".txt")
     if not lines.is_file():
-        raise UserError(f"{lines} does not exist: it names the image of each row of {path.name}, one a line")
+        raise UserError(f"{lines} is not there, or no file: it names the image of each row of {path.name}")
     names = read_lines(lines)
     if len(names) != n:
         raise UserError(f"{lines} has {len(names)} lines and {path.name} {n} rows: they must be as many")
@@ -142,9 +172,12 @@ def read_rows(path: Path, wanted: Wanted, memory_limit: int) -> np.ndarray:
             of_block = at[i : i + step]
             used = np.flatnonzero(of_block >= 0)
             block = block if len(used) == len(block) else block[used]
-            if not (finite := np.isfinite(block).all(1)).all():
-                name = names[i + used[np.flatnonzero(~finite)[0]]]
-                raise UserError(f"{path} holds NaN or infinity, in the row of {name}: make it again")
+            if not (whole := (np.abs(block) <= LARGEST).all(1)).all():  # False of NaN
+                name = names[i + used[np.flatnonzero(~whole)[0]]]
+                raise UserError(
+                    f"{path} holds NaN or infinity, or a number beyond {LARGEST:g}, in the row of {name}: "
+                    "make it again"
+                )
             rows[of_block[used]] = block
     return rows
 

@@ -131,16 +131,22 @@ class Images:
     def fingerprint(self) -> str:
         """SHA-256 over pixels, the keys of the ids, and, where they are known, labels and class names: equal
         if and only if the data are."""
-        return self._digest(part.cpu().numpy() for part in self.in_parts())
+        return self._digest(tuple(self.pixels.shape), (part.cpu().numpy() for part in self.in_parts()))
 
     def source_digest(self) -> str | None:
         """The same over `source` in place of features, which machines round in different ways; None: it is
         not known."""
-        return self._digest([self.source.encode()]) if self.source or not len(self) else None
+        if not self.source and len(self):
+            return None
+        return self._digest(tuple(self.pixels.shape), [self.source.encode()])
 
-    def _digest(self, parts: Iterable[Any]) -> str:
+    def names_digest(self) -> str:
+        """The same over ids, labels and class names alone."""
+        return self._digest((len(self),), [])
+
+    def _digest(self, shape: tuple[int, ...], parts: Iterable[Any]) -> str:
         classes = self.classes if self.labels_known else []
-        digest = hashlib.sha256(str((tuple(self.pixels.shape), classes)).encode())
+        digest = hashlib.sha256(str((shape, classes)).encode())
         for part in parts:
             digest.update(part)
         if self.labels_known:

@@ -81,8 +81,10 @@ class Learner:
         data = self.classification.description["data"]
         inputs = {"data": data, "test_data": test.fingerprint(), **(made_from or {})}
         if pool.are_features:
+            images = {"names": {"data": pool.names_digest(), "test_data": test.names_digest()}}
             sources = {"data": pool.source_digest(), "test_data": test.source_digest()}
-            inputs |= {"features": pool.features, **({"images": sources} if all(sources.values()) else {})}
+            images |= sources if all(sources.values()) else {}
+            inputs |= {"features": pool.features, "images": images}
         if self.pretext:
             inputs |= {"pretext": self.pretext.digest, "pretext_made_from": self.pretext.made_from}
         run.test = test

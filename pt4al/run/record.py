@@ -11,6 +11,7 @@ beside batch files, and how two records are compared.
 import json
 import os
 import platform
+import string
 import subprocess
 from collections.abc import Collection
 from dataclasses import fields
@@ -134,8 +135,9 @@ def cycles_of(content: dict[str, Any]) -> int:
 
 
 def shorten(value: Any) -> str:
+    """Of a digest the first digits, and of what is longer than most names the beginning."""
     text = str(value)
-    return text if len(text) <= 24 else text[:12] + "..."
+    return text if len(text) <= (60 if set(text) - set(string.hexdigits) else 24) else f"{text[:12]}..."
 
 
 def environment(config: Config) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from config import Config
 from pt4al.base.console import UserError
-from pt4al.run.record import HOW, READABLE, Record
+from pt4al.run.record import HOW, READABLE, Record, shorten
 
 KINDS = ("best", "last")  # the epochs of a cycle whose accuracy is kept
 FIELDS = {field.name for field in fields(Config)} - HOW
@@ -169,6 +169,8 @@ def read_record(path: Path) -> Record | None:
     for name in ("batches_made_from", "pretext_made_from", "images"):
         if not missing and not isinstance(record["inputs"].get(name), dict | None):
             missing = [f"inputs.{name}"]
+    if not missing and not isinstance((record["inputs"].get("images") or {}).get("names"), dict | None):
+        missing = ["inputs.images.names"]
     if missing:
         raise UserError(f"{path} is damaged: it lacks {missing[0]}")
     return record
@@ -184,7 +186,7 @@ def digests(record: Record, other: Record) -> dict[str, str | None]:
     they are digests of what the features were made from, where both records have these: older ones lack
     them, and those of rows of another tool.
     """
-    both = all(x["inputs"].get("images") for x in (record, other))
+    both = all((x["inputs"].get("images") or {}).get("data") for x in (record, other))
     source = record["inputs"]["images"] if both else record["inputs"]
     return {name: source.get(name) for name in ("data", "test_data")}
 
@@ -238,15 +240,20 @@ def differing(a: Record, b: Record, of_one_method: bool = False) -> str:
     if any(ours.get(name) != theirs.get(name) for name in READ_AS):
         names -= {"data", "test_data", "batches_made_from.data"}
     pairs = {x: (ours.get(x, "absent"), theirs.get(x, "absent")) for x in sorted(names)}
-    return ", ".join(f"{x} is {u!s:.24} and {v!s:.24}" for x, (u, v) in pairs.items() if u != v)
+    return ", ".join(f"{x} is {shorten(u)} and {shorten(v)}" for x, (u, v) in pairs.items() if u != v)
 
 
 def other_test_images(a: Record, b: Record) -> bool:
     """Whether two runs were judged on different images, as far as their records tell: not where both
-    drew their test set from one pool, nor where one data set was read in two ways."""
+    drew their test set from one pool, nor where one data set was read in two ways. Features of two networks,
+    and rows of another tool, are of the same images if ids and labels are."""
     ours, theirs = ({**x["parameters"], "features": x["inputs"].get("features")} for x in (a, b))
     drawn = ours.get("test_labels") and theirs.get("test_labels")
     name = "data" if drawn else "test_data"
+    images = [x["inputs"].get("images") or {} for x in (a, b)]
+    names = [(x.get("names") or {}).get(name) for x in images]
+    if all(names) and (ours["features"] != theirs["features"] or not all(x.get(name) for x in images)):
+        return names[0] != names[1]
     found = {digests(a, b)[name], digests(b, a)[name]}
     if None in found or len(found) == 1:
         return False

@@ -19,9 +19,9 @@ from PIL import Image
 from shell import few_digits, refused, user_error
 
 from config import CIFAR10, Config
-from loader import load_images, read_split
+from loader import key_rule, load_images, read_split
 from pt4al.data import features
-from pt4al.data.features import FILES, Wanted, read_features
+from pt4al.data.features import FILES, Wanted, listing_of, read_features, sizes_of
 from pt4al.data.ids import by_last_three
 from pt4al.data.transforms import column_statistics, normalizer
 
@@ -145,11 +145,11 @@ WRONG: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "a file for a folder": (
         lambda folder: (shutil.rmtree(folder), folder.touch()), ("features is not a folder",)),
     "no pool.npy": (without("pool.npy"), ("pool.npy is not there", "12 images of the pool")),
-    "no pool.txt": (without("pool.txt"), ("pool.txt does not exist", "pool.npy")),
+    "no pool.txt": (without("pool.txt"), ("pool.txt is not there", "pool.npy")),
     "no test rows": (without("test.npy"), ("test.npy is not there", "6 test images")),
-    "no test ids": (without("test.txt"), ("test.txt does not exist",)),
+    "no test ids": (without("test.txt"), ("test.txt is not there",)),
     "a folder for pool.npy": (in_place("pool.npy", Path.mkdir), ("pool.npy is not there, or no file",)),
-    "a folder for pool.txt": (in_place("pool.txt", Path.mkdir), ("pool.txt does not exist",)),
+    "a folder for pool.txt": (in_place("pool.txt", Path.mkdir), ("pool.txt is not there, or no file",)),
     "a pipe for pool.npy": (in_place("pool.npy", os.mkfifo), ("pool.npy is not there, or no file",)),
     "ids missing": (
         lambda folder: write(folder, "train", IDS["train"][2:], values_of(IDS["train"][2:])),
@@ -166,6 +166,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "fewer lines than rows": (lines(lambda ids: ids[:-1]), ("pool.txt has 11 lines and pool.npy 12 rows",)),
     "no lines": (data("pool.txt", lambda _: b""), ("pool.txt has 0 lines",)),
     "NaN": (pool(put(3, np.nan)), ("pool.npy holds NaN or infinity", IDS["train"][3])),
+    "a number whose square is none": (pool(put(2, -1e30)), ("beyond 1e+15", IDS["train"][2])),
     "infinity": (pool(put(0, np.inf)), ("NaN or infinity", IDS["train"][0])),
     "minus infinity": (pool(put(11, -np.inf)), ("NaN or infinity", IDS["train"][11])),
     "float16": (pool(lambda x: x.astype(np.float16)), ("pool.npy holds float16 (12, 5)", AGAIN)),
@@ -402,6 +403,30 @@ def test_other_images_under_the_same_names_are_said(tmp_path: Path, capsys: pyte
         assert all(
             name in line and f"{sizes['test']:,}" in line for name, line in zip(warned, said, strict=True)
         )
+
+
+def test_images_that_were_replaced_or_swapped_since_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    """Told by name and size; of a part of the images, or as another data set, that is not known."""
+    config = digits_and_rows(tmp_path / "f")
+    read = {x: read_split(config, x) for x in FILES}
+    keys = {x: [*map(key_rule(config, x), y.names)] for x, y in read.items()}
+    sizes = {x: sizes_of(y.images) for x, y in read.items()}
+    now = {x: listing_of(keys[x], sizes[x]) for x in FILES}
+    assert listing_of(keys["train"][::-1], sizes["train"][::-1]) == now["train"]
+    note(tmp_path / "f", listings=now, dataset=config.dataset, sizes={x: sum(y) for x, y in sizes.items()})
+    load_images(config, CPU, features=str(tmp_path / "f"))
+    swapped = sizes["test"][:]
+    i = next(i for i, size in enumerate(swapped) if size != swapped[0])
+    swapped[0], swapped[i] = swapped[i], swapped[0]
+    then = {**now, "test": listing_of(keys["test"], swapped)}
+    note(tmp_path / "f", listings=then, dataset=config.dataset, sizes={x: sum(y) for x, y in sizes.items()})
+    with user_error("f/test.npy was made from other images", "--restart"):
+        load_images(config, CPU, features=str(tmp_path / "f"))
+    note(tmp_path / "f", listings=then, dataset="unlabeled", sizes={})
+    load_images(config, CPU, features=str(tmp_path / "f"))
+    assert capsys.readouterr().out == ""
 
 
 def test_the_source_of_features_is_known_by_what_they_were_made_from(tmp_path: Path):

@@ -422,6 +422,23 @@ def test_what_comes_before_an_image_that_is_removed_or_added_is_kept(
     assert "resuming" not in extract(*flags) and content(tmp_path / FEW) == ours
 
 
+def test_photographs_changed_since_are_told_when_the_rows_are_used(tmp_path: Path, extract: Extract):
+    for i in range(8):
+        path = tmp_path / f"photos/pool/{i % 2}/{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8 + i, 8), (30 * i, 0, 0)).save(path)
+    flags = ["--dataset", "unlabeled", "--data-dir", "photos", "--experiment", "few"]
+    extract(*flags)
+    config = replace(CIFAR10, dataset="unlabeled", data_dir="photos")
+    (pool,) = load_images(config, torch.device("cpu"), ("train",), features=str(FEW))
+    assert len(pool) == 8
+    shutil.copy("photos/pool/1/7.png", "photos/pool/0/0.png")
+    with user_error("features/few/pool.npy was made from other images", "--restart"):
+        load_images(config, torch.device("cpu"), ("train",), features=str(FEW))
+    Path("photos/pool/0/0.png").unlink()  # some may be left out
+    assert len(load_images(config, torch.device("cpu"), ("train",), features=str(FEW))[0]) == 7
+
+
 def test_a_signal_stops_it_while_it_looks_at_the_images():
     """It does not read the other ones before it ends."""
     read = []

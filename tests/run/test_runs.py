@@ -270,6 +270,27 @@ def test_features_of_two_machines_are_compared_by_what_they_were_made_from():
     assert differing(older, of("d")) == "" and not other_test_images(older, of("d"))
 
 
+def test_rows_of_other_networks_and_tools_are_compared_by_ids_and_labels():
+    """Two that one tool made of the same images, and one of others; a network's, of these and those."""
+
+    def of(values: str, names: str, features: str = "rows of another tool", **source: str) -> dict:
+        images = {"names": {"data": f"n{names}", "test_data": f"m{names}"}, **source}
+        inputs = {"data": values, "test_data": values, "features": features, "images": images}
+        return make_record(inputs=inputs)
+
+    pixels, pca, others = of("a", "1"), of("b", "1"), of("c", "2")
+    assert not other_test_images(pixels, pca) and other_test_images(pixels, others)
+    assert differing(pixels, pca, of_one_method=True) == "data is a and b, test_data is a and b"
+    net, more = (of("d", x, f"net {x}", data=f"p{x}", test_data=f"t{x}") for x in "12")
+    assert not other_test_images(net, pixels) and other_test_images(more, pixels)
+    assert other_test_images(net, more)
+    later = of("d", "1", "net 1", data="p2", test_data="t2")  # other pictures under the same names
+    assert other_test_images(net, later)
+    weights = "tf_efficientnet_lite0 (weights 0123abcd)", "tf_efficientnet_lite0 (weights 0123abce)"
+    said = differing(of("a", "1", weights[0]), of("a", "1", weights[1]))
+    assert said == f"features is {weights[0]} and {weights[1]}"
+
+
 def test_versions_and_machines_that_differ_are_named():
     a100 = make_record(made_with={"torch": "2.4.0", "device": "A100"})
     said = made_otherwise([make_record(), make_record(1), a100])
