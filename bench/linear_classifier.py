@@ -45,6 +45,8 @@ def main() -> None:
     parser.add_argument("folders", metavar="FEATURES", nargs="*", type=Path)
     parser.add_argument("--labels", nargs="+", type=positive, default=[50, 200, 1000])
     parser.add_argument("--draws", type=positive, default=10, help="random draws of the labels (default: 10)")
+    decay = FEATURES["weight_decay"]
+    parser.add_argument("--weight-decay", type=float, default=decay, help=f"of ours (default: {decay:g})")
     parser.add_argument("--loop", action="store_true", help="time ten cycles by scikit-learn instead")
     options = parser.parse_args()
     if options.loop and not options.folders:
@@ -62,7 +64,7 @@ def main() -> None:
         *((path.name, folder(path)) for path in options.folders),
     ]:
         for n in options.labels:
-            pairs = np.array([both(pool, test, n, i) for i in range(options.draws)])
+            pairs = np.array([both(pool, test, n, i, options.weight_decay) for i in range(options.draws)])
             ours, theirs = pairs[:, 0], pairs[:, 1]
             difference = ours[:, 0] - theirs[:, 0]
             spread = [f"{x.mean():.2f} ± {x.std(ddof=1):.2f}" for x in (ours[:, 0], theirs[:, 0])]
@@ -114,12 +116,14 @@ def images(rows: np.ndarray, names: list[str]) -> Images:
     return Images(pixels, labels, [str(i) for i in range(len(rows))], classes, CPU, features="rows")
 
 
-def both(pool: Images, test: Images, n: int, draw: int) -> tuple[tuple[float, float], tuple[float, float]]:
+def both(
+    pool: Images, test: Images, n: int, draw: int, weight_decay: float
+) -> tuple[tuple[float, float], tuple[float, float]]:
     """Accuracy in percent and seconds, of either, with the same n labels."""
     from sklearn.linear_model import LogisticRegressionCV
 
     at = torch.randperm(len(pool), generator=torch.Generator().manual_seed(draw))[:n]
-    config = replace(CIFAR10, **FEATURES, seed=draw)
+    config = replace(CIFAR10, **{**FEATURES, "weight_decay": weight_decay}, seed=draw)
     classification = Classification(config, pool, test)
     began = time.perf_counter()
     net, task = classification.fresh_network(len(pool.classes), 0), classification.task(at)
