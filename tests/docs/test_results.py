@@ -247,7 +247,7 @@ def test_a_digit_changed_in_a_table_is_found(page: str):
 def test_results_are_short():
     lines = TEXTS["docs/results.md"].splitlines()
     prose = [line for line in lines if not line.startswith("|")]
-    assert len(lines) <= 215 and len(" ".join(prose).split()) <= 1150
+    assert len(lines) <= 220 and len(" ".join(prose).split()) <= 1200
     assert not [line for line in lines if len(line) > 110 and not line.startswith("|")]
 
 
