@@ -146,8 +146,8 @@ def read_made_from(folder: Path) -> dict[str, Any]:
         content = read_json(path)
     except UserError:
         content = None
-    names = ("rows", "sizes", "listings")
-    parts = [content.get(x, {} if x != "rows" else None) for x in names] if isinstance(content, dict) else [0]
+    content = content if isinstance(content, dict) else {}
+    parts = [content.get("rows"), content.get("sizes", {}), content.get("listings", {})]
     if not all(isinstance(part, dict) for part in parts):
         raise UserError(f"{path} is damaged, or none of utils/extract_features.py: move it away")
     return content
