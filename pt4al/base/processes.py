@@ -144,7 +144,7 @@ def start(config: Config, trains: bool = True, on_images: bool = True) -> torch.
     if config.threads:
         torch.set_num_threads(config.threads)
     if device.type == "cpu":
-        keep_freed_memory(2**25 if on_images else 2**20)
+        keep_freed_memory(2**25 if on_images else 2**22)
     torch.backends.cudnn.benchmark = not config.deterministic
     torch.backends.cudnn.allow_tf32 = False  # what ranks images is float32, not TF32's 10 bits
     if config.deterministic:

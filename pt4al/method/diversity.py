@@ -14,7 +14,8 @@ from pt4al.data.features import Rows
 
 ACTIVE = 2048  # points that are compared with all centers at a time
 BLOCK = 256  # centers that are compared with at a time
-READ = 2**17  # numbers that are read at a time where many rows are: 512 KB stay in a core's cache
+READ = 2**19  # numbers that are read at a time where many rows are: 2 MB stay in a cache
+SKETCH = 20  # numbers of a row for each of its sketch
 STEP = 32  # picks that are, by points that come late
 
 
@@ -26,6 +27,11 @@ def gather(points: Tensor | Rows, rows: Tensor) -> Tensor:
     and ties stay ties.
     """
     return points.index_select(0, torch.cat([rows, rows.new_zeros(-len(rows) % 16)]))
+
+
+def rows_at_a_time(d: int) -> int:
+    """How many rows of d numbers `READ` is: a multiple of 16, `ACTIVE` at most."""
+    return min(ACTIVE, max(16, READ // d // 16 * 16))
 
 
 # --- coreset
@@ -52,7 +58,8 @@ def k_centers(points: Tensor | Rows, centers: Tensor | Rows, k: int) -> Tensor:
     """
     n, d = points.shape
     mean = points.mean(0)  # off the origin, distances from inner products lose digits
-    squares = torch.cat([(part - mean).square().sum(1) for part in points.split(ACTIVE)])
+    step = rows_at_a_time(d)
+    squares = torch.cat([(part - mean).square().sum(1) for part in points.split(step)])
     centered = [part - mean for part in centers.split(BLOCK) if len(part)]
     labeled = [(part, part.square().sum(1)) for part in centered]
     nearest = torch.full((n,), torch.inf)  # -inf where picked
@@ -71,11 +78,11 @@ def k_centers(points: Tensor | Rows, centers: Tensor | Rows, k: int) -> Tensor:
         full = len(labeled) + j // STEP  # the last block of picks grows
         for b, block in enumerate(labeled + blocks(picked[:j], squares[picks[:j]], STEP)):
             late = rows[(seen[rows] <= b) & (nearest[rows] >= bound)]
-            if len(late):
-                distances = from_block if b < len(labeled) else from_each
-                found = distances(gather(points, late).sub_(mean), squares[late], *block)
-                nearest[late] = torch.fmin(nearest[late], found)  # passes over what is not a number
-                seen[late] = min(b + 1, full)
+            distances = from_block if b < len(labeled) else from_each
+            for part in late.split(step) if len(late) else ():
+                found = distances(gather(points, part).sub_(mean), squares[part], *block)
+                nearest[part] = torch.fmin(nearest[part], found)  # passes over what is not a number
+                seen[part] = min(b + 1, full)
 
         rows = rows[nearest[rows] >= bound]
         x, lengths, near = gather(points, rows).sub_(mean), squares[rows], nearest[rows]
@@ -140,25 +147,42 @@ def spread_outer_products(a: Tensor, h: Tensor | Rows, k: int, generator: torch.
         int64 (k,). Time O(n * (c + d) * k) at worst, O((n * c + r * d) * k) with r points read a pick;
         memory O(n).
     """
-    lengths = torch.cat([torch.linalg.vector_norm(part, dim=1) for part in h.split(ACTIVE)]).double()
+    lengths, sketch, rest = sketch_of(h)
     squares = a.square().sum(1) * lengths.square()
     nearest = torch.full_like(squares, torch.inf)
     taken = torch.zeros(len(h), dtype=torch.bool)
     picks = torch.empty(k, dtype=torch.int64)
     slack = 1 + 4 * h.shape[1] * torch.finfo(h.dtype).eps  # rounding of h @ h[i] and of lengths
-    step = min(ACTIVE, max(16, READ // h.shape[1] // 16 * 16))
+    step = rows_at_a_time(h.shape[1])
     for j in range(k):
         i = picks[j] = draw(nearest, taken, generator) if j else squares.argmax()
         taken[i] = True
         inner, sums = a @ a[i], squares + squares[i]
         least = sums - (inner.abs() * lengths).mul_(2 * slack * lengths[i])
         rows = (~(least >= nearest)).nonzero()[:, 0]  # the others are no nearer, whatever their h
+        most = inner[rows] * (sketch[rows] @ sketch[i]) + inner[rows].abs() * (rest[rows] * rest[i])
+        rows = rows[~(sums[rows] - 2 * most >= nearest[rows])]
         pick, parts = h[i], rows.split(step)
         products = torch.cat([(gather(h, part) @ pick)[: len(part)] for part in parts])
         distances = (sums[rows] - 2 * (inner[rows] * products)).clamp_(min=0)
         nearest[rows] = torch.minimum(nearest[rows], distances)
         nearest.masked_fill_(taken, 0)
     return picks
+
+
+def sketch_of(h: Tensor | Rows) -> tuple[Tensor, Tensor, Tensor]:
+    """Lengths, float64 (n,); sketches, float32 (n, d // 20), the parts along the directions in which the
+    points lie widest; and what these leave out, float64 (n,): the inner product of two points differs from
+    that of their sketches by the product of their rests at most."""
+    n, d = h.shape
+    some = h.index_select(0, torch.arange(0, n, -(-n // ACTIVE) or 1))
+    directions = some[: d // SKETCH].T
+    for _ in range(2):  # of power iteration
+        directions = torch.linalg.qr(some.T @ (some @ directions)).Q
+    parts = [(torch.linalg.vector_norm(part, dim=1), part @ directions) for part in h.split(ACTIVE)]
+    lengths, sketch = (torch.cat(x) for x in zip(*parts, strict=True))
+    squares = lengths.double().square() * (1 + 32 * d * torch.finfo(h.dtype).eps)  # more than rounding
+    return lengths.double(), sketch, (squares - sketch.double().square().sum(1)).clamp_(min=0).sqrt()
 
 
 def draw(weights: Tensor, taken: Tensor, generator: torch.Generator) -> Tensor:

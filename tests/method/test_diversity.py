@@ -247,9 +247,13 @@ def plain_spread(a: Tensor, h: Tensor, k: int, generator: torch.Generator) -> li
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("scale", [0.1, 3.0, 30.0])
-@pytest.mark.parametrize("kind", ["features", "signs", "parallel", "twins", "zeros"])
-def test_badge_draws_what_comparing_all_with_all_does(kind: str, scale: float, seed: int):
-    """From unsure to sure predictions."""
+@pytest.mark.parametrize("kind", ["features", "signs", "parallel", "twins", "zeros", "flat"])
+@pytest.mark.parametrize("sketch", [1, 4, 30])
+def test_badge_draws_what_comparing_all_with_all_does(
+    sketch: int, kind: str, scale: float, seed: int, monkeypatch: pytest.MonkeyPatch
+):
+    """From unsure to sure predictions; sketches of all, 6 or none of the 24 directions."""
+    monkeypatch.setattr(diversity, "SKETCH", sketch)
     draws = source(seed)
     h = torch.randn(600, 24, generator=draws)
     if kind != "signs":
@@ -260,22 +264,30 @@ def test_badge_draws_what_comparing_all_with_all_does(kind: str, scale: float, s
         h[300:] = h[:300]
     if kind == "zeros":
         h[::2] = 0
+    if kind == "flat":  # in three of the directions, where sketches leave nothing out but rounding
+        h[:, 3:] = 0
     p = (scale * (h @ torch.randn(24, 5, generator=draws))).double().softmax(1)
     a = p - torch.nn.functional.one_hot(p.argmax(1), 5)
-    for n, k in ((600, 250), (96, 96), (1, 1)):
+    for n, k in ((600, 250), (96, 96), (1, 1), (0, 0)):
         expected = plain_spread(a[:n], h[:n], k, source(seed))
         assert spread_outer_products(a[:n], h[:n], k, source(seed)).tolist() == expected
 
 
 def test_badge_reads_few_features_where_most_predictions_are_sure(monkeypatch: pytest.MonkeyPatch):
-    """Control for the test above: the bound does spare most of the work."""
-    draws, work = source(), []
+    """Control for the test above: lengths do spare most of the work, and sketches most of the rest."""
+    draws = source()
     h = torch.randn(2000, 24, generator=draws).relu_()
     p = (5 * (h @ torch.randn(24, 5, generator=draws))).double().softmax(1)
     gathered = diversity.gather
-    monkeypatch.setattr(diversity, "gather", lambda x, rows: work.append(len(rows)) or gathered(x, rows))
-    spread_outer_products(p - torch.nn.functional.one_hot(p.argmax(1), 5), h, 100, source())
-    assert len(work) > 90 and 0 < sum(work) / len(work) < 200
+
+    def rows_read(sketch: int) -> float:
+        work: list[int] = []
+        monkeypatch.setattr(diversity, "SKETCH", sketch)
+        monkeypatch.setattr(diversity, "gather", lambda x, rows: work.append(len(rows)) or gathered(x, rows))
+        spread_outer_products(p - torch.nn.functional.one_hot(p.argmax(1), 5), h, 100, source())
+        return sum(work) / 100
+
+    assert 0 < rows_read(sketch=1) < rows_read(sketch=4) < rows_read(sketch=30) < 200
 
 
 def test_badge_depends_on_its_draws():
