@@ -262,6 +262,7 @@ FEATURES = {
     "milestones": (80,),
     "min_epoch_images": 1000,
     "eval_every": 10,
+    "eval_batch_size": 128,
     "precision": "float32",
 }
 

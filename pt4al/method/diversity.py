@@ -59,7 +59,9 @@ def k_centers(points: Tensor | Rows, centers: Tensor | Rows, k: int) -> Tensor:
     n, d = points.shape
     mean = points.mean(0)  # off the origin, distances from inner products lose digits
     step = rows_at_a_time(d)
-    squares = torch.cat([(part - mean).square().sum(1) for part in points.split(step)])
+    squares = torch.empty(n)
+    for part, out in zip(points.split(step), squares.split(step), strict=True):
+        out.copy_((part - mean).square().sum(1))
     centered = [part - mean for part in centers.split(BLOCK) if len(part)]
     labeled = [(part, part.square().sum(1)) for part in centered]
     nearest = torch.full((n,), torch.inf)  # -inf where picked
@@ -162,8 +164,9 @@ def spread_outer_products(a: Tensor, h: Tensor | Rows, k: int, generator: torch.
         rows = (~(least >= nearest)).nonzero()[:, 0]  # the others are no nearer, whatever their h
         most = inner[rows] * (sketch[rows] @ sketch[i]) + inner[rows].abs() * (rest[rows] * rest[i])
         rows = rows[~(sums[rows] - 2 * most >= nearest[rows])]
-        pick, parts = h[i], rows.split(step)
-        products = torch.cat([(gather(h, part) @ pick)[: len(part)] for part in parts])
+        pick, products = h[i], torch.empty(len(rows))
+        for part, out in zip(rows.split(step), products.split(step), strict=True):
+            out.copy_((gather(h, part) @ pick)[: len(part)])
         distances = (sums[rows] - 2 * (inner[rows] * products)).clamp_(min=0)
         nearest[rows] = torch.minimum(nearest[rows], distances)
         nearest.masked_fill_(taken, 0)
@@ -179,8 +182,11 @@ def sketch_of(h: Tensor | Rows) -> tuple[Tensor, Tensor, Tensor]:
     directions = some[: d // SKETCH].T
     for _ in range(2):  # of power iteration
         directions = torch.linalg.qr(some.T @ (some @ directions)).Q
-    parts = [(torch.linalg.vector_norm(part, dim=1), part @ directions) for part in h.split(ACTIVE)]
-    lengths, sketch = (torch.cat(x) for x in zip(*parts, strict=True))
+    lengths, sketch = torch.empty(n), torch.empty(n, directions.shape[1])
+    step = rows_at_a_time(d)
+    for part, *out in zip(h.split(step), lengths.split(step), sketch.split(step), strict=True):
+        out[0].copy_(torch.linalg.vector_norm(part, dim=1))
+        out[1].copy_(part @ directions)
     squares = lengths.double().square() * (1 + 32 * d * torch.finfo(h.dtype).eps)  # more than rounding
     return lengths.double(), sketch, (squares - sketch.double().square().sum(1)).clamp_(min=0).sqrt()
 
