@@ -167,8 +167,8 @@ def start(config: Config, trains: bool = True, on_images: bool = True) -> torch.
 def keep_freed_memory(most: int) -> None:
     """Let glibc keep what is freed, in pieces of up to `most` bytes. Given back to the system and fetched
     anew at every step, activations cost a tenth of the time of training, and half of that of a large
-    network's scores. On features large pieces are few, and kept they would leave gaps of 200 MB. Other C
-    libraries have no such call."""
+    network's scores. On features pieces above 4 MB are few, and kept they would leave gaps. Other C libraries
+    have no such call."""
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(-3, most)  # M_MMAP_THRESHOLD, 2**25 at most

@@ -122,7 +122,7 @@ def coreset(query: Query) -> Tensor:
     comparisons since, ours stops at the greedy 2-approximation. With nothing labeled it begins at
     the candidate nearest to the mean (the paper does not say; JordanAsh/badge takes the first).
     Costs O(n d (m + k)) time at worst, about a tenth of that in practice: 1,000 of 50,000 at
-    d = 1,280 with 9,000 labeled take 2 to 3 s on one core.
+    d = 1,280 with 9,000 labeled take 2 s on one core.
     """
     return k_centers(query.features, query.labeled_features, query.k)
 
@@ -134,8 +134,8 @@ def badge(query: Query) -> Tensor:
     the predicted class the true one: (softmax - one-hot) outer features. As in the official code
     (JordanAsh/badge, badge_sampling.py) the first pick is the longest embedding, where k-means++
     draws it uniformly, and the bias is left out. Costs O(n (classes + d) k) time at worst; little
-    more than O(n classes k) where most predictions are sure: 1,000 of 50,000 at d = 1,280 take 2 s,
-    and 5 s where features are standardized as they are read.
+    more than O(n classes k) where most predictions are sure: 1,000 of 50,000 at d = 1,280 take 3 s on
+    one core, and 4 s where features are standardized as they are read.
     """
     p = query.logits.double().softmax(1)  # of a sure prediction float32 would leave no 1 - p
     residual = p - F.one_hot(p.argmax(1), p.shape[1])
