@@ -62,8 +62,12 @@ def k_centers(points: Tensor | Rows, centers: Tensor | Rows, k: int) -> Tensor:
     squares = torch.empty(n)
     for part, out in zip(points.split(step), squares.split(step), strict=True):
         out.copy_((part - mean).square().sum(1))
-    centered = [part - mean for part in centers.split(BLOCK) if len(part)]
-    labeled = [(part, part.square().sum(1)) for part in centered]
+    centered, center_squares = torch.empty(len(centers), d), torch.empty(len(centers))
+    places = zip(centered.split(step), center_squares.split(step), strict=True)
+    for part, out in zip(centers.split(step), places, strict=True):
+        torch.sub(part, mean, out=out[0])
+        out[1].copy_(out[0].square().sum(1))
+    labeled = blocks(centered, center_squares, BLOCK)
     nearest = torch.full((n,), torch.inf)  # -inf where picked
     seen = torch.zeros(n, dtype=torch.int64)  # with how many of the blocks `nearest` is up to date
     picks, picked = torch.empty(k, dtype=torch.int64), torch.empty(k, d)
