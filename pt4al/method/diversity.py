@@ -192,8 +192,9 @@ def sketch_of(h: Tensor | Rows) -> tuple[Tensor, Tensor, Tensor]:
     for part, *out in zip(h.split(step), lengths.split(step), sketch.split(step), strict=True):
         out[0].copy_(torch.linalg.vector_norm(part, dim=1))
         out[1].copy_(part @ directions)
-    squares = lengths.double().square() * (1 + 32 * d * torch.finfo(h.dtype).eps)  # more than rounding
-    return lengths.double(), sketch, (squares - sketch.double().square().sum(1)).clamp_(min=0).sqrt()
+    lengths, kept = lengths.double(), torch.linalg.vector_norm(sketch, dim=1).double()
+    slack = 1 + 32 * d * torch.finfo(h.dtype).eps  # more than rounding
+    return lengths, sketch, (slack * lengths.square() - kept.square()).clamp_(min=0).sqrt()
 
 
 def draw(weights: Tensor, taken: Tensor, generator: torch.Generator) -> Tensor:
