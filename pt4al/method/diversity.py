@@ -63,8 +63,7 @@ def k_centers(points: Tensor | Rows, centers: Tensor | Rows, k: int) -> Tensor:
     for part, out in zip(points.split(step), squares.split(step), strict=True):
         out.copy_((part - mean).square().sum(1))
     centered, center_squares = torch.empty(len(centers), d), torch.empty(len(centers))
-    places = zip(centered.split(step), center_squares.split(step), strict=True)
-    for part, out in zip(centers.split(step), places, strict=True):
+    for part, *out in zip(centers.split(step), centered.split(step), center_squares.split(step), strict=True):
         torch.sub(part, mean, out=out[0])
         out[1].copy_(out[0].square().sum(1))
     labeled = blocks(centered, center_squares, BLOCK)
