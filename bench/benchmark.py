@@ -59,7 +59,8 @@ from pt4al.data.transforms import CIFAR10_MEAN, CIFAR10_STD
 from pt4al.method.classifier import Classification
 from pt4al.method.pretext import ROTATIONS, rotation_scores, rotation_task
 from pt4al.method.strategies import STRATEGIES, Query
-from pt4al.train.network import fold_batchnorm, fresh_network, make_optimizer
+from pt4al.train.network import fold_batchnorm, fresh_network
+from pt4al.train.optimizer import SGD
 from pt4al.train.scoring import autocast
 from pt4al.train.training import train_epoch
 
@@ -171,15 +172,18 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, object]
     pool, test = load_images(config, device)
     statistics_ = list(CIFAR10_MEAN), list(CIFAR10_STD)
     pretext = fresh_network(config, ROTATIONS, 0, device)
-    pretext_optimizer = make_optimizer(pretext, config)
+    pretext_optimizer = SGD(pretext, config)
     task = rotation_task(config, pool, *statistics_)
     task = task._replace(positions=torch.arange(config.rotation_batch_size))
     classification = Classification(config, pool, test)
     classifier = fresh_network(config, 10, 0, device)
     classifier_task = classification.task(torch.arange(STEPS * config.batch_size))
-    optimizer = make_optimizer(classifier, config)
+    optimizer = SGD(classifier, config)
     plain_pretext, plain_net = (build(18, config.width, classes).to(device) for classes in (ROTATIONS, 10))
-    plain_optimizers = [make_optimizer(net, config) for net in (plain_pretext, plain_net)]
+    plain_optimizers = [
+        torch.optim.SGD(net.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay)
+        for net in (plain_pretext, plain_net)
+    ]
     plain = {
         kind: plain_loader(paths, kind, size)
         for kind, size in (
@@ -341,7 +345,7 @@ def measure_stems(options: argparse.Namespace) -> list[dict[str, object]]:
     def step(net, optimizer, images, targets) -> None:
         with autocast(device, precision):
             logits = net(images)
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         F.cross_entropy(logits.float(), targets).backward()
         optimizer.step()
 
@@ -358,7 +362,7 @@ def measure_stems(options: argparse.Namespace) -> list[dict[str, object]]:
             net.to(device, memory_format=order).train()
             n = 64**3 // size**2 if name == "small" else 64
             images = torch.randn(n, 3, size, size, device=device).to(memory_format=order)
-            work[name] = net, make_optimizer(net, config), images, torch.arange(n, device=device) % 10
+            work[name] = net, SGD(net, config), images, torch.arange(n, device=device) % 10
         rates: dict[str, list[float]] = {name: [] for name in work}
         for repeat in range(options.repeats + 1):
             for name in sorted(work, reverse=repeat % 2 == 1):

@@ -38,7 +38,8 @@ from pt4al.method.batches import read_batches, read_losses, sort_pool, split
 from pt4al.method.classifier import Classification
 from pt4al.method.pretext import ROTATIONS, rotation_scores, rotation_task
 from pt4al.method.strategies import STRATEGIES, Query
-from pt4al.train.network import fresh_network, make_optimizer
+from pt4al.train.network import fresh_network
+from pt4al.train.optimizer import SGD
 from pt4al.train.seeding import generator
 from pt4al.train.training import train_epoch
 
@@ -78,7 +79,7 @@ def steps(
         STRATEGIES["confidence"].pick(Query(logits, none, none, len(pool) // 10, generator(0, "pick")))
 
     def train(net, task_) -> None:
-        train_epoch(net, make_optimizer(net, config), task_, config, 0, 0)
+        train_epoch(net, SGD(net, config), task_, config, 0, 0)
 
     return {
         "decode": lambda: decode(paths, config, "train", 2**40),

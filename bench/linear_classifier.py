@@ -34,7 +34,7 @@ from pt4al.base.files import read_lines
 from pt4al.data.ids import class_of, sort_classes
 from pt4al.data.images import Images
 from pt4al.method.classifier import Classification
-from pt4al.train.network import learning_rate, make_optimizer
+from pt4al.train.optimizer import SGD, learning_rate
 from pt4al.train.training import train_epoch
 
 CPU = torch.device("cpu")
@@ -127,9 +127,9 @@ def both(
     classification = Classification(config, pool, test)
     began = time.perf_counter()
     net, task = classification.fresh_network(len(pool.classes), 0), classification.task(at)
-    optimizer = make_optimizer(net, config)
+    optimizer = SGD(net, config)
     for epoch in range(config.epochs):
-        optimizer.param_groups[0]["lr"] = learning_rate(config, config.milestones, epoch)
+        optimizer.lr = learning_rate(config, config.milestones, epoch)
         train_epoch(net, optimizer, task, config, 0, epoch)
     ours = classification.evaluate(net)[1], time.perf_counter() - began
     x, x_test = (classification.normalize(part).numpy() for part in (pool.pixels[at], test.pixels))

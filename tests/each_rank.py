@@ -18,7 +18,8 @@ from pt4al.base import processes
 from pt4al.base.console import UserError, run_script
 from pt4al.data.transforms import normalization
 from pt4al.method.pretext import ROTATIONS, rotation_task
-from pt4al.train.network import fresh_network, make_optimizer
+from pt4al.train.network import fresh_network
+from pt4al.train.optimizer import SGD
 from pt4al.train.training import train_epoch
 
 
@@ -30,7 +31,7 @@ def main() -> None:
     # 97 images: the last batch holds one, so all processes but the first have nothing to do in it.
     positions = pool.labels[:97].argsort()
     task = rotation_task(config, pool, *normalization(config, pool))._replace(positions=positions)
-    optimizer = make_optimizer(net, config)
+    optimizer = SGD(net, config)
     for epoch in range(2):
         train_epoch(net, optimizer, task, config, 0, epoch)
     digest = hashlib.sha256()

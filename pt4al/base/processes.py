@@ -193,7 +193,7 @@ def shard(batch: Tensor, rank: int, world: int) -> Tensor:
 
 
 def my_shard(batch: Tensor) -> Tensor:
-    return shard(batch, rank(), world_size())
+    return batch if world_size() == 1 else shard(batch, rank(), world_size())
 
 
 def add_up(values: Tensor) -> Tensor:

@@ -267,7 +267,7 @@ class Rows:
 
     def index_select(self, _: int, rows: Tensor) -> Tensor:
         """float32 (b, d) in host memory, of int64 (b,)."""
-        at = self.positions[rows].to(self.source.device)
+        at = self.positions.index_select(0, rows).to(self.source.device)
         return self.normalize(self.source.index_select(0, at)).cpu()
 
     def split(self, size: int) -> Iterator[Tensor]:

@@ -56,7 +56,7 @@ class Classification:
             if draws:
                 rows, columns, flips = (draw[at] for draw in draws)
                 images = crop_and_flip(images, rows, columns, flips & config.flip, config.crop_padding)
-            yield self.normalize(images), pool.labels[at]
+            yield self.normalize(images), pool.labels.index_select(0, at)
 
         return Task(
             pool=pool,

@@ -154,6 +154,7 @@ def spread_outer_products(a: Tensor, h: Tensor | Rows, k: int, generator: torch.
         memory O(n * d / 20).
     """
     lengths, sketch, rest = sketch_of(h)
+    columns = a.T.contiguous()  # multiplied by columns, in half the time
     squares = a.square().sum(1) * lengths.square()
     nearest = torch.full_like(squares, torch.inf)
     taken = torch.zeros(len(h), dtype=torch.bool)
@@ -163,18 +164,29 @@ def spread_outer_products(a: Tensor, h: Tensor | Rows, k: int, generator: torch.
     for j in range(k):
         i = picks[j] = draw(nearest, taken, generator) if j else squares.argmax()
         taken[i] = True
-        inner, sums = a @ a[i], squares + squares[i]
+        inner, sums = columns.T @ a[i], squares + squares[i]
         least = sums - (inner.abs() * lengths).mul_(2 * slack * lengths[i])
-        rows = (~(least >= nearest)).nonzero()[:, 0]  # the others are no nearer, whatever their h
-        most = inner[rows] * (sketch[rows] @ sketch[i]) + inner[rows].abs() * (rest[rows] * rest[i])
-        rows = rows[~(sums[rows] - 2 * most >= nearest[rows])]
+        rows = where(~(least >= nearest))  # the others are no nearer, whatever their h
+        inner, sums, near, kept, left = take(rows, inner, sums, nearest, sketch, rest)
+        most = inner * (kept @ sketch[i]) + inner.abs() * (left * rest[i])
+        rows, inner, sums, near = take(where(~(sums - 2 * most >= near)), rows, inner, sums, near)
         pick, products = h[i], torch.empty(len(rows))
         for part, out in zip(rows.split(step), products.split(step), strict=True):
             out.copy_((gather(h, part) @ pick)[: len(part)])
-        distances = (sums[rows] - 2 * (inner[rows] * products)).clamp_(min=0)
-        nearest[rows] = torch.minimum(nearest[rows], distances)
-        nearest.masked_fill_(taken, 0)
+        distances = (sums - 2 * (inner * products)).clamp_(min=0)
+        nearest[rows] = torch.minimum(near, distances)
+        nearest[i] = 0
     return picks
+
+
+def where(mask: Tensor) -> Tensor:
+    """int64 (r,): the rows where a mask, (n,), is true; numpy finds them in a fifth of torch's time."""
+    return torch.from_numpy(mask.numpy().nonzero()[0])
+
+
+def take(rows: Tensor, *values: Tensor) -> list[Tensor]:
+    """values[rows] of each, in a fifth of that time."""
+    return [x.index_select(0, rows) for x in values]
 
 
 def sketch_of(h: Tensor | Rows) -> tuple[Tensor, Tensor, Tensor]:
@@ -203,9 +215,9 @@ def draw(weights: Tensor, taken: Tensor, generator: torch.Generator) -> Tensor:
     is not taken is as likely.
     """
     share = torch.rand(1, dtype=torch.float64, generator=generator)
-    if not weights.any():
-        weights = (~taken).double()
     upto = weights.cumsum(0)
+    if upto[-1] == 0:
+        upto = (~taken).cumsum(0, dtype=torch.float64)
     # min: of a total near the smallest number there is, a share may round to all of it.
     last = torch.searchsorted(upto, upto[-1:])
     return torch.minimum(torch.searchsorted(upto, share * upto[-1], right=True), last)[0]

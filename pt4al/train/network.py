@@ -1,4 +1,4 @@
-"""The network, its optimizer and its weights: made, described, loaded, copied and put back."""
+"""The network and its weights: made, described, loaded and copied."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -16,7 +16,6 @@ from pt4al.base.console import UserError
 from pt4al.base.files import load_checkpoint
 from pt4al.data.images import Images
 from pt4al.run.record import VERSION, check_record, other_value, shorten
-from pt4al.run.state import State
 from pt4al.train.seeding import derive_seed
 
 
@@ -156,15 +155,6 @@ def carry_over(old: nn.Module, old_classes: list[str], new: nn.Module, new_class
     new.load_state_dict(weights)
 
 
-def make_optimizer(net: nn.Module, config: Config) -> torch.optim.SGD:
-    return torch.optim.SGD(net.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay)
-
-
-def learning_rate(config: Config, milestones: tuple[int, ...], epoch: int) -> float:
-    """A tenth of `config.lr` for each milestone that has come."""
-    return config.lr * 0.1 ** sum(epoch >= milestone for milestone in milestones)
-
-
 def weights_of(net: nn.Module) -> dict[str, Tensor]:
     """A copy of all parameters and buffers (a reference would turn into the last epoch's
     weights)."""
@@ -175,18 +165,3 @@ def is_finite(net: nn.Module) -> bool:
     """Whether every weight and running statistic is a number."""
     values = [x for x in net.state_dict().values() if x.is_floating_point()]
     return bool(torch.stack([x.isfinite().all() for x in values]).all())
-
-
-def momentum_of(net: nn.Module, optimizer: torch.optim.SGD) -> list[Tensor]:
-    """A copy of the momentum buffers in parameter order; empty before the first step or without
-    momentum."""
-    states = [optimizer.state[p].get("momentum_buffer") for p in net.parameters() if p in optimizer.state]
-    return [buffer.detach().clone() for buffer in states if buffer is not None]
-
-
-def restore(net: nn.Module, optimizer: torch.optim.SGD, state: State) -> None:
-    """Put the weights and momentum of a state back, in the memory order of the network's own
-    tensors."""
-    net.load_state_dict(state.net)
-    for parameter, buffer in zip(net.parameters(), state.momentum, strict=bool(state.momentum)):
-        optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer).detach()

@@ -1,6 +1,7 @@
 """A network's outputs for many images: exact, shared out over the processes."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +13,8 @@ from pt4al.data.images import Images
 from pt4al.train.network import fold_batchnorm
 
 
-def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == torch.bfloat16)
+def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager:
+    return torch.autocast(device.type, precision) if precision == torch.bfloat16 else nullcontext()
 
 
 def score(

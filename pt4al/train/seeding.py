@@ -37,7 +37,7 @@ def epoch_order(
     order = torch.randperm(pool_size, generator=generator(seed, "order", cycle, epoch, repeat))
     wanted = torch.zeros(pool_size, dtype=torch.bool)
     wanted[positions] = True
-    return order[wanted[order]]
+    return order[wanted.index_select(0, order)]
 
 
 def crop_draws(

@@ -15,7 +15,8 @@ from pt4al.base import processes
 from pt4al.base.console import UserError, is_out_of_memory
 from pt4al.data.images import Images
 from pt4al.run.run_folder import RunFolder
-from pt4al.train.network import is_finite, learning_rate, make_optimizer, momentum_of, restore, weights_of
+from pt4al.train.network import is_finite, weights_of
+from pt4al.train.optimizer import SGD, learning_rate
 from pt4al.train.scoring import autocast
 from pt4al.train.seeding import epoch_order
 
@@ -54,7 +55,7 @@ class Task(NamedTuple):
 
 
 def train_epoch(
-    net: nn.Module, optimizer: torch.optim.SGD, task: Task, config: Config, cycle: int, epoch: int
+    net: nn.Module, optimizer: SGD, task: Task, config: Config, cycle: int, epoch: int
 ) -> tuple[float, float]:
     """One epoch over the task's images; returns mean training loss and accuracy in percent.
 
@@ -65,7 +66,8 @@ def train_epoch(
     net.train()
     device, n = task.pool.device, len(task.pool)
     precision = processes.choose_precision(config.precision, device)
-    totals = torch.zeros(3, dtype=torch.float64, device=device)  # loss, correct, seen
+    loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+    correct, seen = torch.zeros((), dtype=torch.int64, device=device), 0
     steps = task.repeats * math.ceil(len(task.positions) / task.batch_size)
     with progress(epoch, steps) as bar:
         for repeat in range(task.repeats):
@@ -74,20 +76,22 @@ def train_epoch(
             batches = order.split(task.batch_size)
             shares = task.pool.stream([processes.my_shard(batch) for batch in batches])
             for batch, (images, positions) in zip(batches, shares, strict=True):
-                optimizer.zero_grad(set_to_none=True)
+                optimizer.zero_grad()
                 # The share of a small last batch may be empty.
                 for inputs, targets in task.passes(images, positions, draws) if len(images) else ():
                     with autocast(device, precision):
                         logits = net(inputs)
                     loss = F.cross_entropy(logits.float(), targets, reduction="sum")
                     (loss / (len(batch) * task.num_passes)).backward()
-                    correct = (logits.argmax(1) == targets).sum()
-                    totals += torch.stack([loss.detach(), correct, torch.full_like(correct, len(targets))])
+                    loss_sum += loss.detach()
+                    correct += (logits.argmax(1) == targets).sum()
+                    seen += len(targets)
                 processes.add_up_gradients(net)
                 optimizer.step()
-                show(bar, totals)
-    processes.average_statistics(net, int(totals[2]))
+                show(bar, loss_sum, correct, seen)
+    processes.average_statistics(net, seen)
     processes.check_in_step(net)
+    totals = torch.stack([loss_sum, correct.double(), torch.full_like(loss_sum, seen)])
     loss, correct, seen = processes.add_up(totals).tolist()
     return loss / seen, 100 * correct / seen
 
@@ -98,10 +102,9 @@ def progress(epoch: int, steps: int) -> tqdm:
     return tqdm(total=steps, desc=f"epoch {epoch + 1}", unit="step", leave=False, disable=hidden)
 
 
-def show(bar: tqdm, totals: Tensor) -> None:
+def show(bar: tqdm, loss: Tensor, correct: Tensor, seen: int) -> None:
     """Advance the bar; on a CPU, where reading them waits for nothing, with loss and accuracy so far."""
-    if not bar.disable and totals.device.type == "cpu":
-        loss, correct, seen = totals.tolist()
+    if not bar.disable and loss.device.type == "cpu":
         bar.set_postfix(loss=f"{loss / seen:.3f}", acc=f"{100 * correct / seen:.1f} %", refresh=False)
     bar.update()
 
@@ -123,15 +126,16 @@ def train_cycle(net: nn.Module, task: Task, run: RunFolder, remaining_passes: fl
         UserError: the loss is no longer finite, or memory is out; the last good checkpoint stays.
     """
     config, cycle, first_epoch = run.config, run.state.cycle, run.state.finished_epoch + 1
-    optimizer = make_optimizer(net, config)
+    optimizer = SGD(net, config)
     if first_epoch > 0:
-        restore(net, optimizer, run.state)
+        net.load_state_dict(run.state.net)
+        optimizer.restore(run.state.momentum)
     trained = len(task.positions) * task.num_passes * task.repeats
     passes_an_epoch = 3 * trained + task.eval_cost / config.eval_every
     began = time.perf_counter()
     for epoch in range(first_epoch, task.epochs):
         epoch_began = time.perf_counter()
-        rate = set_rate(optimizer, config, task, epoch)
+        rate = optimizer.lr = learning_rate(config, task.milestones, epoch)
         scores = train_and_test(net, optimizer, task, config, cycle, epoch)
         test_accuracy = scores[-1]
         best = run.state.best
@@ -139,8 +143,9 @@ def train_cycle(net: nn.Module, task: Task, run: RunFolder, remaining_passes: fl
             best = {"net": weights_of(net), "acc": test_accuracy, "epoch": epoch}
         row = [cycle, task.labels, epoch, rate, *scores, best["acc"] if best["net"] else None]
         seconds = run.seconds[cycle, epoch] = round(time.perf_counter() - epoch_began, 6)
+        momentum = [buffer.clone() for buffer in optimizer.buffers]
         run.move(
-            finished_epoch=epoch, net=weights_of(net), momentum=momentum_of(net, optimizer), best=best,
+            finished_epoch=epoch, net=weights_of(net), momentum=momentum, best=best,
             last_accuracy=test_accuracy, metrics=[*run.state.metrics, row],
         )  # fmt: skip
         left = passes_an_epoch * (task.epochs - 1 - epoch) + remaining_passes
@@ -158,22 +163,14 @@ def train_apart(net: nn.Module, task: Task, config: Config, cycle: int) -> None:
     Raises:
         UserError: as `train_and_test`.
     """
-    optimizer = make_optimizer(net, config)
+    optimizer = SGD(net, config)
     for epoch in range(task.epochs):
-        set_rate(optimizer, config, task, epoch)
+        optimizer.lr = learning_rate(config, task.milestones, epoch)
         train_and_test(net, optimizer, task._replace(evaluate=None), config, cycle, epoch)
 
 
-def set_rate(optimizer: torch.optim.SGD, config: Config, task: Task, epoch: int) -> float:
-    """Give the optimizer the learning rate of an epoch, and return it."""
-    rate = learning_rate(config, task.milestones, epoch)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    return rate
-
-
 def train_and_test(
-    net: nn.Module, optimizer: torch.optim.SGD, task: Task, config: Config, cycle: int, epoch: int
+    net: nn.Module, optimizer: SGD, task: Task, config: Config, cycle: int, epoch: int
 ) -> list[float | None]:
     """Train an epoch, and test where that is due: loss and accuracy in percent of either; None: not tested.
 

@@ -33,6 +33,7 @@ from pt4al.method.batches import read_losses, sort_pool, split
 from pt4al.method.classifier import Classification
 from pt4al.method.strategies import STRATEGIES, Query
 from pt4al.train import network, training
+from pt4al.train.optimizer import SGD, learning_rate
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 NUMBERS = json.loads((GOLDEN / "numbers.json").read_text())
@@ -151,11 +152,10 @@ def train_rotation(
     draw_by_formula(monkeypatch, numbers)
     net = pretext_network(config)
     task = pretext.rotation_task(config, pool, *normalization(config, pool))
-    optimizer = network.make_optimizer(net, config)
+    optimizer = SGD(net, config)
     losses, accuracies = [], []
     for epoch in range(config.rotation_epochs):
-        for group in optimizer.param_groups:
-            group["lr"] = network.learning_rate(config, config.rotation_milestones, epoch)
+        optimizer.lr = learning_rate(config, config.rotation_milestones, epoch)
         losses.append(training.train_epoch(net, optimizer, task, config, 0, epoch)[0])
         if evaluated:
             accuracies.append(task.evaluate(net)[1])
@@ -362,7 +362,7 @@ def test_one_step_of_the_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     draw_by_formula(monkeypatch, numbers)
     net = network.fresh_network(config, 10, 0, CPU)
     task = Classification(config, pool, pool).task(torch.tensor([numbers.index(number) for number in FOUR]))
-    loss, _ = training.train_epoch(net, network.make_optimizer(net, config), task, config, 0, 0)
+    loss, _ = training.train_epoch(net, SGD(net, config), task, config, 0, 0)
     assert loss == pytest.approx(NUMBERS["one_step"]["losses"][0], rel=1e-12)
     assert distance(net.state_dict(), "classifier-wide-1") < 1e-12
 

@@ -104,7 +104,8 @@ from config import CIFAR10
 from pt4al.base import processes
 from pt4al.method.classifier import Classification
 from pt4al.data.images import Images
-from pt4al.train.network import fresh_network, make_optimizer
+from pt4al.train.network import fresh_network
+from pt4al.train.optimizer import SGD
 from pt4al.train.training import train_epoch
 config = replace(CIFAR10, width=16, batch_size=32)
 device = processes.start(config)
@@ -113,7 +114,7 @@ streams = sys.argv[2] == "streams"
 pool = Images(pixels if streams else pixels.to(device), torch.randint(10, (2000,)).to(device),
               [f"x/train/0/{i}.png" for i in range(2000)], [str(i) for i in range(10)], device, streams)
 net = fresh_network(config, 10, 0, device)
-optimizer = make_optimizer(net, config)
+optimizer = SGD(net, config)
 counts = []
 for n in (320, 320, 1600):
     task = Classification(config, pool, pool).task(torch.arange(n))

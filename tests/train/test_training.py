@@ -13,6 +13,7 @@ from pt4al.data.images import Images
 from pt4al.method.classifier import Classification
 from pt4al.method.pretext import rotation_task
 from pt4al.train import network, training
+from pt4al.train.optimizer import SGD
 
 META = torch.device("meta")  # shapes without values: whatever needs a value fails or is a transfer
 
@@ -57,7 +58,7 @@ def transfers(config: Config, kind: str, images: int, monkeypatch: pytest.Monkey
         task = Classification(config, pool, pool).task(torch.arange(images))
     with Transfers() as seen, pytest.raises((NotImplementedError, RuntimeError), match="meta"):
         # Its totals are read at the end, which a device without values refuses.
-        training.train_epoch(net, network.make_optimizer(net, config), task, config, 0, 0)
+        training.train_epoch(net, SGD(net, config), task, config, 0, 0)
     return seen.names
 
 
@@ -92,7 +93,7 @@ def order_seen(config: Config, images: int, monkeypatch: pytest.MonkeyPatch) -> 
             yield inputs, targets
 
     net = network.fresh_network(config, 10, 0, pool.device)
-    optimizer = network.make_optimizer(net, config)
+    optimizer = SGD(net, config)
     training.train_epoch(net, optimizer, task._replace(draw=draw, passes=passes), config, 1, 2)
     return seen
 
