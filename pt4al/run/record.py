@@ -30,8 +30,11 @@ Record = dict[str, Any]
 # Digests cover them; hashes of files may differ in line ends only.
 NOT_COMPARED = {"batches_made_from", "pretext_made_from", "files", "large_jpegs", "images"}
 HOW = {f.name for f in fields(Config) if f.metadata["how"]}
-# With another value of these the images are others, too; the seed draws those that imbalance leaves.
-OF_IMAGES = ("dataset", "img_size", "resize", "channel_order", "imbalance", "imbalance_kind", "seed")
+# With another value of these the images are others, too; the seed draws those that imbalance leaves, and
+# hashes of features cover their rows.
+OF_IMAGES = (
+    "dataset", "img_size", "resize", "channel_order", "imbalance", "imbalance_kind", "seed", "features",
+)  # fmt: skip
 
 
 def make_record(config: Config, script: str, run: str, inputs: dict[str, Any]) -> Record:
