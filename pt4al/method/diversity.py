@@ -154,7 +154,6 @@ def spread_outer_products(a: Tensor, h: Tensor | Rows, k: int, generator: torch.
         memory O(n * d / 20).
     """
     lengths, sketch, rest = sketch_of(h)
-    columns = a.T.contiguous()  # multiplied by columns, in half the time
     squares = a.square().sum(1) * lengths.square()
     nearest = torch.full_like(squares, torch.inf)
     taken = torch.zeros(len(h), dtype=torch.bool)
@@ -164,7 +163,7 @@ def spread_outer_products(a: Tensor, h: Tensor | Rows, k: int, generator: torch.
     for j in range(k):
         i = picks[j] = draw(nearest, taken, generator) if j else squares.argmax()
         taken[i] = True
-        inner, sums = columns.T @ a[i], squares + squares[i]
+        inner, sums = a @ a[i], squares + squares[i]
         least = sums - (inner.abs() * lengths).mul_(2 * slack * lengths[i])
         rows = where(~(least >= nearest))  # the others are no nearer, whatever their h
         inner, sums, near, kept, left = take(rows, inner, sums, nearest, sketch, rest)
