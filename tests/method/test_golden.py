@@ -388,15 +388,14 @@ def run_main(
     write_images(folder / "DATA", "test", range(formula.TEST, formula.TEST + 40))
     write_batches(folder, NUMBERS["cycles"]["batches"])
     draw_by_formula(monkeypatch, range(300))
-    rate = network.learning_rate
     begun = iter([(cycle, epoch) for cycle in range(4) for epoch in range(epochs)])
 
-    def learning_rate(*args) -> float:
+    def rate_until(*args) -> float:
         if next(begun) >= until:
             raise Stopped(signal.SIGTERM)
-        return rate(*args)
+        return learning_rate(*args)
 
-    everywhere(monkeypatch, "learning_rate", learning_rate)
+    everywhere(monkeypatch, "learning_rate", rate_until)
     run_script(
         main, folder, monkeypatch, "--width", str(NARROW), "--cycles", "4", "--labels-per-cycle", "6",
         "--epochs", str(epochs), "--milestones", "1", "--batch-size", "8", *flags,
@@ -486,7 +485,7 @@ def test_learning_rates():
         ("rotation", config.rotation_epochs, config.rotation_milestones),
         ("classifier", config.epochs, config.milestones),
     ):
-        ours = [network.learning_rate(config, milestones, epoch) for epoch in range(epochs)]
+        ours = [learning_rate(config, milestones, epoch) for epoch in range(epochs)]
         assert ours == golden[name]  # to the bit
-    shifted = [network.learning_rate(config, (161,), epoch) for epoch in range(200)]
+    shifted = [learning_rate(config, (161,), epoch) for epoch in range(200)]
     assert shifted != golden["classifier"]  # the control
