@@ -184,7 +184,7 @@ def where(mask: Tensor) -> Tensor:
 
 
 def take(rows: Tensor, *values: Tensor) -> list[Tensor]:
-    """values[rows] of each, in a fifth of that time."""
+    """x[rows] of each x in values; that notation takes three to five times as long."""
     return [x.index_select(0, rows) for x in values]
 
 

@@ -10,8 +10,7 @@ class SGD:
     """Stochastic gradient descent with momentum and weight decay: what torch.optim.SGD computes, to the
     last bit.
 
-    That class imports torch's compiler, which takes two seconds, and does more in a step than it computes.
-    A step on features takes 0.6 ms.
+    That class imports torch's compiler: two seconds and 135 MB, where ten cycles on features take a minute.
 
     Attributes:
         lr: learning rate.

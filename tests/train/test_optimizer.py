@@ -21,9 +21,9 @@ def networks(kind: str) -> tuple[nn.Module, nn.Module]:
     return pair
 
 
-def take_steps(net: nn.Module, optimizer: SGD | torch.optim.SGD, config: Config, first: int = 0) -> None:
+def take_steps(net: nn.Module, optimizer: SGD | torch.optim.SGD, config: Config) -> None:
     """Steps on other images each, from the fourth on at a tenth of the rate."""
-    for step in range(first, STEPS):
+    for step in range(STEPS):
         images = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(step))
         rate = learning_rate(config, (3,), step)
         if isinstance(optimizer, SGD):

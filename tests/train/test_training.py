@@ -1,6 +1,5 @@
 """The training loop itself: what it asks of the device, and how it behaves when training fails."""
 
-import contextlib
 from dataclasses import replace
 
 import pytest
@@ -46,7 +45,6 @@ def transfers(config: Config, kind: str, images: int, monkeypatch: pytest.Monkey
     """What an epoch on so many images moves, on a device that has no values at all."""
     for name in ("fingerprint", "pixel_hashes"):
         monkeypatch.setattr(Images, name, lambda self: "")
-    monkeypatch.setattr(training, "autocast", lambda *_: contextlib.nullcontext())
     monkeypatch.setattr("pt4al.method.classifier.normalization", lambda *_: ([0.5] * 3, [0.2] * 3))
     pool = pool_on(META)
     if kind == "rotation":
